@@ -1,0 +1,88 @@
+"""The tree of errors. A refusal is an answer ("no"), trouble is the lack of one ("can't tell now").
+
+FederationError
+├── ConfigurationError      the settings are wrong; carries every fault found
+├── Refusal                 no, and the reason; also a builtin PermissionError
+└── Trouble                 no answer at the moment
+    ├── ResolutionError     DNS failed (a negative answer is not a failure)
+    ├── ProviderError       a provider raised or passed its time
+    ├── AWSError            STS failed, or our own key was refused
+    └── OverloadError       a limit of ours is reached
+
+Foreign exceptions are translated where they come in: dnspython's in `resolver`, botocore's in
+`sts`, a provider's in `broker`. The web layer maps this tree to HTTP statuses in one table.
+"""
+
+from __future__ import annotations
+
+import builtins
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with the settings: where it stands and what to do."""
+
+    where: str
+    """`FILE:LINE`, or a file, or an environment variable's name."""
+    key: str
+    """The dotted key, such as `listen[0].callers[1]`; empty when no key is to blame."""
+    text: str
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        key = f"{self.key}: " if self.key else ""
+        warning = "warning: " if self.is_warning else ""
+        return f"{self.where}: {key}{warning}{self.text}"
+
+
+class FederationError(Exception):
+    """Base of everything this program raises on purpose."""
+
+
+class ConfigurationError(FederationError):
+    """The settings can't be used; `faults` has all that were found, in the order of the files."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class Refusal(FederationError, builtins.PermissionError):
+    """The answer is no. The text is the reason, for the log and for `explain`, never for the caller."""
+
+
+class Trouble(FederationError):
+    """There is no answer at the moment; asking again later may bring one."""
+
+
+class ResolutionError(Trouble):
+    """DNS failed: SERVFAIL, REFUSED, FORMERR, NOTIMP, a malformed answer, no answer in time."""
+
+
+class ProviderError(Trouble):
+    """A provider raised something (`__cause__`) or did not answer in its time."""
+
+
+class AWSError(Trouble):
+    """STS gave no credentials, for a reason that is not a refusal of the role.
+
+    `code` is AWS's error code, or botocore's exception name where there was no answer;
+    `request_id` is AWS's, or None; `is_own_key` tells that our own key was refused.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, request_id: str | None = None, is_own_key: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.request_id = request_id
+        self.is_own_key = is_own_key
+
+
+class OverloadError(Trouble):
+    """A queue of ours is full. Better a quick 503 than a line that grows."""

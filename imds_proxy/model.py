@@ -1,0 +1,100 @@
+"""The values everything talks in. All are frozen, none shows a secret in its repr."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+IPAddress = IPv4Address | IPv6Address
+
+
+def canonical_address(text: str) -> IPAddress:
+    """Return the address that `text` names, an IPv4-mapped IPv6 address as the IPv4 address it is.
+
+    `::ffff:10.0.0.1` is how a dual-stack socket shows the peer 10.0.0.1: compared as it stands it
+    would slip past every list of IPv4 networks. A scope (`fe80::1%eth0`) is dropped.
+    Raises ValueError when `text` is no address.
+    """
+    address = ip_address(text.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An AWS account as the settings name it, with what its roles are assumed with."""
+
+    name: str
+    id: str
+    """12 digits."""
+    path: str = "/"
+    """The IAM path of the roles; begins and ends with a slash."""
+    external_id: str | None = field(default=None, repr=False)
+    session_tags: tuple[tuple[str, str], ...] = ()
+    policy: str | None = None
+    """A session policy, as JSON text."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Grant:
+    """A provider's yes: this caller may have this role in this account, and why."""
+
+    account: str
+    """The account's name in the settings, not its id."""
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSession:
+    """All that shapes the credentials STS gives, and so the key under which they are kept.
+
+    Two callers share credentials only if every field is equal: a cache keyed by less has handed
+    one caller what another caller's settings had produced.
+    """
+
+    signer: str
+    """Which key of ours signs: an access key id or the name of where it comes from."""
+    partition: str
+    endpoint: str
+    account_id: str
+    role_arn: str
+    session_name: str
+    duration: int
+    """Seconds."""
+    tags: tuple[tuple[str, str], ...] = ()
+    policy: str | None = None
+    external_id: str | None = field(default=None, repr=False)
+
+    @property
+    def role_name(self) -> str:
+        """The role's name, without its path."""
+        return self.role_arn.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Credentials:
+    """What STS gave: a temporary key, when it arrived and when it ends (both seconds UTC since 1970).
+
+    Two objects are never equal: comparing secrets is no one's business.
+    """
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expiry: float
+    received: float
+    account_id: str
+    request_id: str | None = None
+
+    @property
+    def expires_at(self) -> datetime:
+        """The end, as an aware datetime in UTC."""
+        return datetime.fromtimestamp(self.expiry, UTC)
+
+    @property
+    def expiration(self) -> str:
+        """The end as `YYYY-MM-DDTHH:MM:SSZ`, the only form that every SDK parses."""
+        return self.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,69 @@
+"""The contract of a provider: it turns a caller into grants. A provider imports nothing else of ours.
+
+A provider is a class named in the entry-point group `imds_proxy.providers` (`type: NAME` in the
+settings), or in any module (`module:` and `class:`). It says what settings it takes and answers
+one question.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+if TYPE_CHECKING:
+    from imds_proxy.model import Grant, IPAddress
+    from imds_proxy.names import AllowedDomains
+
+
+class Caller(Protocol):
+    """Who is asking. Names are looked up only when a provider asks for them."""
+
+    @property
+    def address(self) -> IPAddress:
+        """The peer's address; IPv4-mapped IPv6 is already IPv4."""
+
+    async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
+        """Return the caller's host names in `domains` that lead back to its address, sorted, lower case.
+
+        Empty: DNS says it has none. Raises Refusal for a suspicious answer (too many names),
+        ResolutionError when DNS failed and no earlier answer may stand in.
+        """
+
+
+class ProviderSettings(BaseModel):
+    """Base of a provider's settings. A key that the model lacks is a fault."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Settings = TypeVar("Settings", bound=ProviderSettings)
+
+
+class Provider(ABC, Generic[Settings]):
+    """Base of all providers."""
+
+    settings_model: ClassVar[type[ProviderSettings]]
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    async def grants_for(self, caller: Caller) -> frozenset[Grant]:
+        """Return what the caller may have; the empty set is a no.
+
+        May raise Refusal to say no with a reason. Any other exception is trouble, never a yes.
+        Must not block: what blocks belongs on a thread (`asyncio.to_thread`).
+        """
+
+
+def _known_account(name: str, info: ValidationInfo) -> str:
+    accounts = (info.context or {}).get("accounts")
+    if accounts is not None and name not in accounts:
+        raise ValueError(f"no account {name!r} under accounts; known: {', '.join(sorted(accounts)) or 'none'}")
+    return name
+
+
+AccountName = Annotated[str, AfterValidator(_known_account)]
+"""A setting that names an account: a name that `accounts` lacks is a fault with file and line."""

@@ -1,0 +1,95 @@
+"""simple: fixed roles for fixed networks. It looks at the caller's address alone, never at DNS."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from imds_proxy import naming, provider
+from imds_proxy.errors import Refusal
+from imds_proxy.model import Grant
+
+if TYPE_CHECKING:
+    from imds_proxy.model import IPAddress
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
+
+
+def _parse_network(value: object) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("not a network such as 10.77.0.0/16")  # noqa: TRY004  pydantic reports ValueError only
+    network = ip_network(value)
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        raise ValueError(
+            f"{value} is never a caller's address: an IPv4-mapped peer counts as IPv4, write it so"
+        )
+    return network
+
+
+def _check_role(role: str) -> str:
+    if not naming.is_role_name(role):
+        raise ValueError(
+            f"{role!r} is no role name: 1 to 64 of A-Z a-z 0-9 _ + = , . @ - (a path belongs under accounts)"
+        )
+    return role
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_parse_network)]
+
+
+class Entry(BaseModel):
+    """One entry of `grants`: who gets what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    callers: list[Network] = Field(
+        default=[IPv4Network("0.0.0.0/0"), IPv6Network("::/0")],
+        description="Networks or addresses; left out: everybody the listener lets in.",
+    )
+    account: provider.AccountName = Field(description="The account, as named under accounts.")
+    role: Annotated[str, AfterValidator(_check_role)] = Field(description="The role's name, without a path.")
+
+    def network_of(self, address: IPAddress) -> IPv4Network | IPv6Network | None:
+        """Return the first of the networks that has the address, or None."""
+        return next((network for network in self.callers if address in network), None)
+
+
+def _check_grants(grants: list[Entry]) -> list[Entry]:
+    if not grants:
+        raise ValueError("empty: nobody would get anything")
+    return grants
+
+
+class Settings(provider.ProviderSettings):
+    """What simple needs to know."""
+
+    grants: Annotated[list[Entry], AfterValidator(_check_grants)] = Field(
+        description="Who gets what; one caller matches one entry at most.", json_schema_extra={"minItems": 1}
+    )
+
+
+class Provider(provider.Provider[Settings]):
+    """Gives a caller the role of the one entry that its address matches."""
+
+    settings_model = Settings
+
+    async def grants_for(self, caller: provider.Caller) -> frozenset[Grant]:
+        """Return the grant of the entry that matches. Raises Refusal where none or more than one does."""
+        address = caller.address
+        matches = [
+            (position, entry, network)
+            for position, entry in enumerate(self.settings.grants)
+            if (network := entry.network_of(address)) is not None
+        ]
+        if not matches:
+            raise Refusal(f"no entry of grants matches {address}")
+        if len(matches) > 1:
+            listed = ", ".join(f"grants[{position}] ({network})" for position, _, network in matches)
+            raise Refusal(f"more than one entry of grants matches {address}: {listed}")
+        position, entry, network = matches[0]
+        reason = f"{address} is in {network}, grants[{position}] gives {entry.role}"
+        return frozenset({Grant(account=entry.account, role=entry.role, reason=reason)})

@@ -1,0 +1,96 @@
+# Everything a contributor runs. `make` alone lists the targets; none of them needs anything installed
+# but Python 3.11 or newer with its venv module: they make .venv themselves.
+
+VENV := .venv
+BIN := $(VENV)/bin
+AWSCLI := .cache/awscli
+PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
+
+# Tried in this order. `make PYTHON=/path/to/python3.13 ...` says which to take.
+PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-system bench format lint types contracts check build clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.demo ## Run the whole thing on loopback, with an embedded AWS and DNS
+	@exec $(BIN)/imds-proxy demo
+
+test: $(VENV)/.test $(AWSCLI)/.made ## Test without root and without system packages (a few minutes)
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not system" tests/unit tests/web tests/sdk
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+test-system: $(VENV)/.test ## Test with network namespaces and a real name server (root; installs Debian packages)
+	@test "$$(id -u)" = 0 || { echo "make test-system needs root: it makes network namespaces" >&2; exit 1; }
+	@if test -e /etc/debian_version; then tests/system/install-packages; \
+	else echo "not Debian: install what tests/system/install-packages names yourself" >&2; fi
+	$(BIN)/python -m pytest -m system tests/system
+
+bench: $(VENV)/.test ## Measure warm requests, cold callers, renewals, memory and start (reports only)
+	$(BIN)/python -m bench
+
+format: $(VENV)/.test ## Put the code into shape
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lint: $(VENV)/.test ## Check format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.test ## Check the types
+	$(BIN)/mypy
+
+contracts: $(VENV)/.test ## Check who imports whom
+	$(BIN)/lint-imports
+
+check: lint types contracts ## Everything that needs no run: lint, types, contracts
+
+build: $(VENV)/.test ## Build wheel and sdist into dist/ and check what is in them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m tests.distribution dist
+
+clean: ## Remove what was built and cached; the venv stays
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# An unfinished venv (no pip in it) is made anew; a finished one is kept, whichever Python made it.
+$(VENV)/.made:
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then touch $@; exit; fi; \
+	found=; \
+	for python in $(PYTHONS); do \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		found=$$($$python -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
+		$$python -c 'import ensurepip, venv' 2>/dev/null || continue; \
+		echo "making $(VENV) with $$found"; \
+		$$python -m venv --clear $(VENV) && touch $@; exit; \
+	done; \
+	if test -n "$$found"; then \
+		echo "$$found lacks its venv module; on Debian and Ubuntu: apt-get install $$found-venv" >&2; \
+	else \
+		echo "no Python 3.11 or newer among: $(PYTHONS)" >&2; \
+		echo "on Debian 12 or Ubuntu 24.04 and newer: apt-get install python3 python3-venv" >&2; \
+	fi; exit 1
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.made
+	@echo "installing imds-proxy and what the demo needs into $(VENV)"
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/.made
+	@echo "installing imds-proxy and what development needs into $(VENV)"
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev,sdk]'
+	@touch $@ $(VENV)/.demo
+
+# awscli pins botocore, so it can't share a venv with boto3.
+$(AWSCLI)/.made: | $(VENV)/.made
+	@echo "installing awscli into $(AWSCLI)"
+	@$(BIN)/python -m venv --clear $(AWSCLI)
+	@$(AWSCLI)/bin/python $(PIP_INSTALL) 'awscli<2'
+	@touch $@

@@ -33,7 +33,7 @@ def host_name(labels: Iterable[bytes]) -> str | None:
 
 def parse_host_name(text: str) -> str | None:
     """Return a host name that somebody wrote (a last dot is allowed) in lower case, or None."""
-    return host_name(label.encode("utf-8") for label in text.removesuffix(".").split("."))
+    return host_name(label.encode("utf-8", "surrogatepass") for label in text.removesuffix(".").split("."))
 
 
 def split_host(name: str) -> tuple[str, str]:
@@ -56,12 +56,15 @@ class AllowedDomains:
     @classmethod
     def parse(cls, texts: Iterable[str]) -> AllowedDomains:
         """Return the domains that `texts` name. Raises ValueError naming the text that is no domain."""
-        exact, below = set(), set()
+        exact: set[str] = set()
+        below: set[str] = set()
         for text in texts:
             wanted, target = (text[2:], below) if text.startswith("*.") else (text, exact)
             domain = parse_host_name(wanted)
             if domain is None:
-                raise ValueError(f"{text!r} is not a domain (a name such as valid.example, or *.valid.example)")
+                raise ValueError(
+                    f"{text!r} is not a domain (a name such as valid.example, or *.valid.example)"
+                )
             target.add(domain)
         return cls(frozenset(exact), frozenset(below))
 

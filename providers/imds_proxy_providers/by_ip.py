@@ -76,7 +76,9 @@ class Provider(provider.Provider[Settings]):
             raise Refusal(f"{caller.address} has no confirmed name in {domains}")
         role = self._agreed_role(names)
         suffix = role.removeprefix(self.settings.role_prefix)
-        reason = f"{', '.join(names)} is {caller.address} (confirmed), {self._rule_name()} gives {suffix}"
+        verb = "is" if len(names) == 1 else "are"
+        who = f"{', '.join(names)} {verb} {caller.address} (confirmed)"
+        reason = f"{who}, {self._rule_name()} gives {suffix}"
         return frozenset({Grant(account=self.settings.account_name, role=role, reason=reason)})
 
     def _agreed_role(self, names: Iterable[str]) -> str:

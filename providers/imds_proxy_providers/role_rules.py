@@ -126,8 +126,8 @@ def make_rule(settings: BuiltIn | PatternSettings) -> Rule:
 
 
 def rule_name(settings: BuiltIn | PatternSettings) -> str:
-    """Return what the rule is called in reasons: its name, or the pattern."""
-    return f"pattern {settings.pattern}" if isinstance(settings, PatternSettings) else settings
+    """Return what the rule is called in reasons."""
+    return "pattern" if isinstance(settings, PatternSettings) else settings
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

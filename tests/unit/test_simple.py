@@ -143,6 +143,7 @@ def test_settings_can_be_shown_and_read_again() -> None:
     """`imds-proxy config` prints a form that gives the same settings, the default of callers included."""
     first = settings(entry(), entry(callers=["10.0.0.5", "fd00::/8"]))
     assert simple.Settings.model_validate(first.model_dump(mode="json")) == first
+    assert simple.Settings.model_validate(first.model_dump()) == first
 
 
 @pytest.mark.parametrize("sample", samples("simple"), ids=str)

@@ -57,6 +57,7 @@ class AuditRecord(_Seen):
     """The audit record of a decision."""
 
     caller: str
+    outcome: str
     name: str | None = None
     role: str | None = None
     session_name: str | None = None
@@ -112,6 +113,7 @@ def find_faults(evidence: Evidence, now: datetime) -> list[str]:
         ("role's ARN", verdict.role_arn, role_arn(verdict.role or "")),
         ("session name in explain", verdict.session_name, HONEST.claimed_name),
         ("caller in the audit record", audit.caller, verdict.address),
+        ("outcome in the audit record", audit.outcome, "granted"),
         ("name in the audit record", audit.name, HONEST.claimed_name),
         ("role in the audit record", audit.role, verdict.role),
         ("session name in the audit record", audit.session_name, verdict.session_name),

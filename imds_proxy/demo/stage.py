@@ -72,6 +72,8 @@ async def set_stage(*, port: int, tell: Callable[[str], None]) -> AsyncIterator[
 
         config = _write_settings(folder, aws, dns_address, port)
         audit: asyncio.Queue[str] = asyncio.Queue()
+        # `explain --assume` asks IAM why a role was refused: the embedded one, not the real one.
+        environment = {**environment, "AWS_ENDPOINT_URL_IAM": aws.endpoint}
         daemon, address = await stack.enter_async_context(_run_daemon(config, environment, audit, tell))
         yield Stage(home, config, f"http://{address}", aws.endpoint, audit, (aws_child, daemon))
 

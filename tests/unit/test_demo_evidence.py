@@ -36,6 +36,7 @@ _TRUE_STORY = Evidence(
     ),
     audit=AuditRecord(
         caller="127.0.0.1",
+        outcome="granted",
         name=_NAME,
         role=_ROLE,
         session_name=_NAME,
@@ -78,6 +79,7 @@ def test_a_story_that_fits_has_no_faults() -> None:
         ("verdict", "role_arn", "arn:aws:iam::000123456789:role/roleprefix-probar"),
         ("verdict", "session_name", "shared"),
         ("audit", "caller", "127.0.0.2"),
+        ("audit", "outcome", "trouble"),
         ("audit", "name", None),
         ("audit", "role", None),
         ("audit", "session_name", "berbar07.valid.example"),

@@ -1,0 +1,96 @@
+"""Item `million`: memory while callers never seen before keep coming, served and refused ones."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench import report
+from bench.callers import CALLER_COUNT, caller_address
+from bench.daemon import BY_IP, daemon, stand_ins
+from bench.machine import Scale
+from bench.rounds import first_round, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_AT_ONCE = 48
+_LEGS = 10
+
+_SIMPLE: Mapping[str, object] = {
+    "type": "simple",
+    "grants": [{"callers": ["127.0.0.0/9"], "account": "main", "role": "bench-r000"}],
+}
+"""The lower half of the callers gets a role, the upper half a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    simple: int
+    by_ip: int
+
+
+_PLANS = {
+    Scale.FULL: _Plan(simple=1_000_000, by_ip=100_000),
+    Scale.QUICK: _Plan(simple=40_000, by_ip=10_000),
+}
+
+
+async def run(scale: Scale) -> None:
+    """Send the callers, ten legs per provider, and print what the daemon holds after each."""
+    plan = _PLANS[scale]
+    report.write_heading(
+        "million: memory over callers never seen before",
+        "First rounds, each from an address and on a connection of its own. Provider simple: half of them "
+        "get a role, half are refused. by_ip: all have a name of their own, looked up and confirmed.",
+    )
+    await _watch("simple", _SIMPLE, plan.simple)
+    await _watch("by_ip", BY_IP, plan.by_ip)
+
+
+async def _watch(name: str, provider: Mapping[str, object], count: int) -> None:
+    table = report.Table(("callers", "RSS MiB", "PSS MiB", "callers/s", "outcomes"))
+    async with stand_ins() as behind, daemon(behind, session="shared", provider=provider) as server:
+        await serve(server.port, "127.0.0.1")
+        callers = _interleaved(count)
+        for leg in range(_LEGS + 1):
+            outcomes: Counter[str] = Counter()
+            began = time.perf_counter()
+            size = count // _LEGS if leg else 0
+            await _send(server.port, callers, size, outcomes)
+            memory = server.memory()
+            rate = size / (time.perf_counter() - began)
+            listed = ", ".join(f"{number} {what}" for what, number in outcomes.most_common(4))
+            table.add(
+                f"{name} {leg * count // _LEGS}",
+                f"{memory.resident:.1f}",
+                f"{memory.proportional:.1f}",
+                f"{rate:.0f}" if leg else "-",
+                listed or "-",
+            )
+    table.write()
+    report.write()
+
+
+def _interleaved(count: int) -> Iterator[str]:
+    """Return `count` addresses, from the lower and the upper half of the callers in turn."""
+    upper = CALLER_COUNT // 2
+    for index in range(count):
+        half, position = index % 2, index // 2
+        yield caller_address(half * upper + position)
+
+
+async def _send(port: int, callers: Iterator[str], count: int, outcomes: Counter[str]) -> None:
+    tickets = iter(range(count))
+
+    async def send_some() -> None:
+        for _ in tickets:
+            outcome = await first_round(port, next(callers))
+            outcomes[outcome.failure or "served"] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_AT_ONCE):
+            group.create_task(send_some())

@@ -1,0 +1,129 @@
+"""The daemon as tests see it: a configuration file, a child process, addresses, records, an exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.standins.processes import Child, bare_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from tests.standins.aws_process import Aws
+
+REGION = "eu-central-1"
+DOMAIN = "valid.example"
+ROLE_PREFIX = "roleprefix-"
+
+
+def settings_for(aws: Aws, **sections: object) -> dict[str, Any]:
+    """Return settings of a daemon on a free loopback port that takes its credentials from the stand-in.
+
+    Its one provider is `by_ip` for `valid.example` with the prefix `roleprefix-` in the main account.
+    `sections` replace whole top-level sections (`hosts=`, `dns=`, `listen=` ...); `aws` keys are added
+    to the ones here with `aws_extra=`.
+    """
+    extra = sections.pop("aws_extra", {})
+    assert isinstance(extra, dict)
+    return {
+        "listen": [{"address": "127.0.0.1:0"}],
+        "providers": {
+            "machines": {
+                "type": "by_ip",
+                "allowed_domains": [DOMAIN],
+                "account_name": "main",
+                "role_prefix": ROLE_PREFIX,
+            }
+        },
+        "accounts": {"main": {"id": "000123456789"}},
+        "aws": {
+            "region": REGION,
+            "sts_endpoint": aws.url,
+            "access_key": aws.access_key_id,
+            "secret_key": aws.secret_access_key,
+            **extra,
+        },
+        "dns": {"nameservers": ["127.0.0.1:1"]},  # nobody answers there: a test names its own server
+        **sections,
+    }
+
+
+def write_settings(settings: Mapping[str, object], file: Path) -> Path:
+    """Write settings as YAML, readable for the owner alone because a key is in it, and return the file."""
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump(dict(settings), sort_keys=False), "utf-8")
+    return file
+
+
+class Daemon:
+    """A running daemon."""
+
+    def __init__(self, child: Child, addresses: list[str]) -> None:
+        self._child = child
+        self.addresses = addresses
+
+    @property
+    def endpoint(self) -> str:
+        """The first listener as a URL, as AWS_EC2_METADATA_SERVICE_ENDPOINT takes it."""
+        return f"http://{self.addresses[0]}"
+
+    @property
+    def log(self) -> str:
+        """What it wrote to stderr so far."""
+        return self._child.stderr
+
+    @property
+    def audit_records(self) -> list[dict[str, Any]]:
+        """What it wrote to stdout so far, where the audit goes unless the settings say otherwise."""
+        whole_lines = self._child.stdout.rpartition("\n")[0].splitlines()
+        return [json.loads(line) for line in whole_lines]
+
+    @property
+    def pid(self) -> int:
+        """The process id, for signals."""
+        return self._child.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._child.is_running
+
+    def stop(self) -> None:
+        """End it with SIGTERM. Raises AssertionError with the log when it does not exit with 0."""
+        status = self._child.stop()
+        assert status == 0, f"exit status {status}\n{self.log}"
+
+
+@contextmanager
+def running_daemon(
+    settings: Mapping[str, object],
+    folder: Path,
+    *,
+    name: str = "imds-proxy",
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Daemon]:
+    """Run the daemon for the length of the block; its files (`NAME.yaml`, output) go into `folder`.
+
+    A daemon that is still running at the end of the block must exit with 0 after SIGTERM. Whatever
+    happened, the log must be free of tracebacks.
+    """
+    file = write_settings(settings, folder / f"{name}.yaml")
+    command = [sys.executable, "-m", "imds_proxy", "serve", "--config", str(file)]
+    child = Child(name, command, folder=folder, environment=bare_environment(environment))
+    listeners = settings.get("listen")
+    assert isinstance(listeners, list)
+    try:
+        addresses = child.await_lines(r".*?\blistening (\S+)", len(listeners), timeout=60)
+        daemon = Daemon(child, addresses)
+        yield daemon
+        if daemon.is_running:
+            daemon.stop()
+        assert "Traceback" not in daemon.log, daemon.log
+    finally:
+        child.kill()

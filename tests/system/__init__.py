@@ -1,0 +1,1 @@
+"""Tests of the running daemon in network namespaces, with a real name server."""

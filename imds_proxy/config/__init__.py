@@ -1,0 +1,40 @@
+"""The configuration: read, checked and typed. What others need is here, how it is made in the modules."""
+
+from imds_proxy.config.files import parse_token_keys
+from imds_proxy.config.load import DEFAULT_PATH, Configuration, Reading, default_path, read_configuration
+from imds_proxy.config.sections import ProviderSection
+from imds_proxy.config.settings import (
+    AccountSettings,
+    AdminSettings,
+    AuditSettings,
+    AWSSettings,
+    DNSSettings,
+    LimitSettings,
+    ListenSettings,
+    LogSettings,
+    Settings,
+    TokenSettings,
+)
+from imds_proxy.config.values import SocketAddress, format_duration
+
+__all__ = [
+    "DEFAULT_PATH",
+    "AWSSettings",
+    "AccountSettings",
+    "AdminSettings",
+    "AuditSettings",
+    "Configuration",
+    "DNSSettings",
+    "LimitSettings",
+    "ListenSettings",
+    "LogSettings",
+    "ProviderSection",
+    "Reading",
+    "Settings",
+    "SocketAddress",
+    "TokenSettings",
+    "default_path",
+    "format_duration",
+    "parse_token_keys",
+    "read_configuration",
+]

@@ -1,0 +1,226 @@
+"""Every setting: its key, its type, its default. A key that is not here is a fault.
+
+What a provider takes is in the provider's own model. Everything is frozen; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from imds_proxy.config import aws_values, fields
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+"""Who may talk to a listener on a loopback address when nothing is said."""
+
+# None stands for a key that is left out until the validator below has put in what it stands for.
+_LEFT_OUT: Any = None
+
+
+def _hide_default(schema: dict[str, Any]) -> None:
+    """Keep out of the editor's schema what stands for a default that depends on other settings."""
+    schema.pop("default", None)
+
+
+class Section(BaseModel):
+    """Base of all sections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ListenSettings(Section):
+    """One address to listen on, and who may talk to it."""
+
+    address: fields.ListenAddress = Field(
+        description="ADDRESS[:PORT], IPv6 in brackets; port 80 if left out."
+    )
+    callers: tuple[fields.Network, ...] = Field(
+        default=_LEFT_OUT,
+        validate_default=True,
+        json_schema_extra=_hide_default,
+        description="Networks that may talk to it; [] allows nobody. May be left out for loopback.",
+    )
+    callers_except: tuple[fields.Network, ...] = Field(
+        default=(), description="Proxies, NAT boxes and load balancers inside those networks."
+    )
+    provider: fields.Text = Field(
+        default=_LEFT_OUT,
+        validate_default=True,
+        json_schema_extra=_hide_default,
+        description="The provider, as named under providers; may be left out when there is only one.",
+    )
+    imds_v1: bool = Field(default=False, description="Whether requests without a token are answered.")
+    hop_limit: int = Field(
+        default=1, ge=1, le=64, description="IP TTL (hop limit) of the packets with a token."
+    )
+    hosts: tuple[fields.AddressOrName, ...] = Field(
+        default=(), description="Names and addresses allowed in Host besides the addresses listened on."
+    )
+
+    @field_validator("callers", mode="before")
+    @classmethod
+    def _fill_in_callers(cls, callers: object, info: ValidationInfo) -> object:
+        if callers is not _LEFT_OUT:
+            return callers
+        address = info.data.get("address")
+        if address is not None and not address.ip.is_loopback:
+            raise ValueError(f"is required: which networks may talk to {address} ([] allows nobody)")
+        return LOOPBACK
+
+    @field_validator("provider", mode="before")
+    @classmethod
+    def _fill_in_provider(cls, provider: object, info: ValidationInfo) -> object:
+        known = (info.context or {}).get("providers")
+        if known is None or (provider is _LEFT_OUT and not known):
+            return provider or "provider"
+        if provider is _LEFT_OUT:
+            if len(known) > 1:
+                raise ValueError(f"is required: there are several, {', '.join(sorted(known))}")
+            return next(iter(known))
+        if isinstance(provider, str) and provider not in known:
+            raise ValueError(f"no provider {provider!r}; known: {', '.join(sorted(known)) or 'none'}")
+        return provider
+
+
+class AccountSettings(Section):
+    """An AWS account and what its roles are assumed with."""
+
+    id: fields.AccountId = Field(description="12 digits.")
+    path: fields.RolePath = Field(default="/", description="The IAM path of the roles.")
+    external_id: fields.ExternalId | None = Field(
+        default=None, repr=False, description="What the roles' trust policies ask for as sts:ExternalId."
+    )
+    session_tags: Mapping[fields.TagKey, fields.TagValue] = Field(
+        default={}, description="Tags of every session; {name} and {address} stand for the caller's."
+    )
+    policy: fields.Policy | None = Field(
+        default=None, description="A session policy that narrows every role, as a map or JSON text."
+    )
+
+    @field_validator("session_tags", mode="after")
+    @classmethod
+    def _check_session_tags(cls, tags: Mapping[str, str]) -> Mapping[str, str]:
+        aws_values.check_tag_keys(tags)
+        return tags
+
+
+class AWSSettings(Section):
+    """How STS is reached and whose key signs."""
+
+    region: fields.Region = Field(
+        default="us-east-1", description="Default: $AWS_REGION, then $AWS_DEFAULT_REGION, then us-east-1."
+    )
+    session_duration: fields.SessionDuration = Field(default=3600, description="50m .. 12h.")
+    session: Literal["per-caller", "shared"] = Field(
+        default="per-caller", description="One session per caller, named after it, or one per grant."
+    )
+    access_key: fields.Text | None = Field(
+        default=None, description="Our own access key id; without it boto3's own search, never an IMDS."
+    )
+    secret_key: fields.Secret | None = Field(default=None, min_length=1, description="The key's secret.")
+    secret_key_file: fields.FilePath | None = Field(
+        default=None, description="A file with the secret, instead of secret_key."
+    )
+    profile: fields.Text | None = Field(default=None, description="A profile of the AWS configuration files.")
+    partition: fields.Partition = Field(
+        default=_LEFT_OUT,
+        validate_default=True,
+        json_schema_extra=_hide_default,
+        description="Default: the region's.",
+    )
+    sts_endpoint: fields.Endpoint | None = Field(
+        default=None, description="URL of STS. Default: the region's."
+    )
+    https_proxy: fields.Proxy | None = Field(
+        default=None, repr=False, description="URL of the proxy by which STS is reached."
+    )
+    ca_bundle: fields.FilePath | None = Field(
+        default=None, description="PEM file of the authorities that may vouch for STS."
+    )
+    use_instance_metadata: bool = Field(
+        default=False, description="Whether our own key may come from EC2's instance metadata service."
+    )
+
+    @field_validator("partition", mode="before")
+    @classmethod
+    def _fill_in_partition(cls, partition: object, info: ValidationInfo) -> object:
+        return partition or aws_values.partition_of(info.data.get("region", ""))
+
+
+class DNSSettings(Section):
+    """How names are looked up and how long they count."""
+
+    nameservers: Annotated[tuple[fields.Nameserver, ...], Field(min_length=1)] | None = Field(
+        default=None, description="ADDRESS[:PORT] of name servers, in order. Default: the system's."
+    )
+    attempt_timeout: fields.TryTime = Field(default=0.3, description="For one question to one server.")
+    deadline: fields.TryTime = Field(default=2.0, description="For one whole look-up.")
+    recheck: fields.MemoryTime = Field(
+        default=5.0, description="Age at which a token request looks an identity up again."
+    )
+    stale: fields.MemoryTime = Field(
+        default=900.0, description="How long the last confirmed name counts on while DNS fails."
+    )
+
+
+class TokenSettings(Section):
+    """What signs IMDS tokens."""
+
+    key_file: fields.FilePath | None = Field(
+        default=None,
+        description="Lines of base64, 32 bytes each; the first signs. Default: $STATE_DIRECTORY/token.key.",
+    )
+
+
+class AuditSettings(Section):
+    """Where the record of decisions goes."""
+
+    file: fields.Text = Field(default="-", description='A path, "-" (stdout) or "stderr".')
+
+
+class AdminSettings(Section):
+    """Status for people and monitoring. Never for callers."""
+
+    address: fields.AdminAddress | None = Field(
+        default=None, description="ADDRESS[:PORT] of /healthz, /readyz and /metrics; port 9338 if left out."
+    )
+    socket: fields.SocketPath | None = Field(
+        default=None, description="Unix socket for explain. Default: $RUNTIME_DIRECTORY/admin.sock."
+    )
+
+
+class LimitSettings(Section):
+    """What one caller (IPv6: one /64) may use at most."""
+
+    connections: int = Field(default=256, ge=1, le=1_000_000, description="Open connections.")
+    requests_per_second: int = Field(default=2000, ge=1, le=1_000_000, description="Requests per second.")
+
+
+class LogSettings(Section):
+    """The log, which goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least to log."
+    )
+
+
+class Settings(Section):
+    """The whole configuration but for the providers."""
+
+    listen: tuple[ListenSettings, ...] = Field(min_length=1, description="Where to listen, for whom.")
+    accounts: Mapping[fields.Text, AccountSettings] = Field(default={}, description="Name -> AWS account.")
+    aws: AWSSettings = Field(default_factory=AWSSettings)
+    dns: DNSSettings = Field(default_factory=DNSSettings)
+    hosts: Mapping[fields.Address, fields.HostName] = Field(
+        default={}, description="Address -> name: asked before DNS, counts as confirmed."
+    )
+    deny: tuple[fields.AddressOrName, ...] = Field(
+        default=(), description="Addresses and names that get nothing from now on."
+    )
+    tokens: TokenSettings = Field(default_factory=TokenSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
+    admin: AdminSettings = Field(default_factory=AdminSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    log: LogSettings = Field(default_factory=LogSettings)

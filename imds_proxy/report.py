@@ -1,0 +1,96 @@
+"""The settings in effect, one line each, with where each comes from: what `imds-proxy config` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from imds_proxy.config.fields import HIDDEN
+from imds_proxy.yaml_source import dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from imds_proxy.config import Configuration, ProviderSection
+    from imds_proxy.provider import Provider
+    from imds_proxy.yaml_nodes import KeyPath
+    from imds_proxy.yaml_source import Source
+
+Shown: TypeAlias = "str | float | Sequence[Shown] | Mapping[str, Shown] | None"
+"""What pydantic makes of settings for JSON, and what stands in a file."""
+
+Line: TypeAlias = "tuple[KeyPath, Shown]"
+
+_PYDANTIC_HIDDEN = "**********"
+"""What pydantic shows of a secret."""
+
+
+def describe(configuration: Configuration, providers: Mapping[str, Provider[Any]]) -> Iterator[str]:
+    """Yield `KEY: VALUE    # FILE:LINE` for every setting; `# default` or `# $VARIABLE` where no file has it.
+
+    Account ids have their 12 digits, secrets are `********`. `providers` are the built ones by name.
+    """
+    source = configuration.source
+    lines = list(_flatten(configuration.settings.model_dump(mode="json"), ()))
+    for name, section in configuration.providers.items():
+        lines += _describe_provider(section, providers[name])
+    for path, value in lines:
+        yield f"{dotted(path)}: {_show(value)}    # {_origin(source, path)}"
+
+
+def _describe_provider(section: ProviderSection, provider: Provider[Any]) -> Iterator[Line]:
+    if section.type is not None:
+        yield (*section.path, "type"), section.type
+    else:
+        yield (*section.path, "module"), section.module
+        yield (*section.path, "class"), section.class_name
+    try:
+        known = provider.settings.model_dump(mode="json", by_alias=True, fallback=str)
+    except Exception:
+        # A site's own serializer failed: what is a secret isn't known, so everything may be one.
+        known = dict.fromkeys(section.settings, HIDDEN)
+    if section.settings or known:
+        yield from _merge(dict(section.settings), known, section.path)
+
+
+def _merge(written: Shown, known: Shown, path: KeyPath) -> Iterator[Line]:
+    """Yield what is written, as it is written, and the defaults of what is not: models change shapes."""
+    if isinstance(written, dict) and isinstance(known, dict) and known and written.keys() <= known.keys():
+        for key, value in known.items():
+            if key in written:
+                yield from _merge(written[key], value, (*path, key))
+            else:
+                yield from _flatten(value, (*path, key))
+    elif isinstance(written, list) and isinstance(known, list) and 0 < len(written) == len(known):
+        for index, (item, value) in enumerate(zip(written, known, strict=True)):
+            yield from _merge(item, value, (*path, index))
+    elif any(value in {HIDDEN, _PYDANTIC_HIDDEN} for _, value in _flatten(known, ())):
+        yield path, HIDDEN
+    else:
+        yield from _flatten(written, path)
+
+
+def _flatten(value: Shown, path: KeyPath) -> Iterator[Line]:
+    if isinstance(value, dict) and value:
+        for key, child in value.items():
+            yield from _flatten(child, (*path, key))
+    elif isinstance(value, list) and value:
+        for index, child in enumerate(value):
+            yield from _flatten(child, (*path, index))
+    else:
+        yield path, HIDDEN if value == _PYDANTIC_HIDDEN else value
+
+
+def _origin(source: Source, path: KeyPath) -> str:
+    # An address among the hosts is shown in its canonical form, which may not be how the file has it.
+    is_host = path[0] == "hosts" and len(path) > 1
+    return source.where(path) if is_host or path in source.positions else "default"
+
+
+def _show(value: Shown) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    is_plain = text.isprintable() and text == text.strip() != "" and " #" not in text
+    return text if is_plain else repr(text)

@@ -27,8 +27,8 @@ class Caller(Protocol):
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the caller's host names in `domains` that lead back to its address, sorted, lower case.
 
-        Empty: DNS says it has none. Raises Refusal for a suspicious answer (too many names),
-        ResolutionError when DNS failed and no earlier answer may stand in.
+        Raises Refusal with the reason when DNS says that it has none or when the answer is suspicious
+        (too many names), ResolutionError when DNS failed and no earlier answer may stand in.
         """
 
 
@@ -61,7 +61,9 @@ class Provider(ABC, Generic[Settings]):
 def _known_account(name: str, info: ValidationInfo) -> str:
     accounts = (info.context or {}).get("accounts")
     if accounts is not None and name not in accounts:
-        raise ValueError(f"no account {name!r} under accounts; known: {', '.join(sorted(accounts)) or 'none'}")
+        raise ValueError(
+            f"no account {name!r} under accounts; known: {', '.join(sorted(accounts)) or 'none'}"
+        )
     return name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import models_json_schema
@@ -13,6 +13,8 @@ from imds_proxy.config.fields import DURATION_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic import BaseModel
 
     from imds_proxy.provider import ProviderSettings
 
@@ -35,14 +37,19 @@ def json_schema() -> Schema:
     Of a provider that can't be imported, or can't be described, nothing but its name is known.
     """
     models = {name: model for name, model in registry.installed_models().items() if _is_describable(model)}
-    references, schema = models_json_schema([(model, "validation") for model in (Settings, *models.values())])
+    inputs: list[tuple[type[BaseModel], Literal["validation"]]] = [(Settings, "validation")]
+    inputs += [(model, "validation") for model in models.values()]
+    references, schema = models_json_schema(inputs)
     definitions: Schema = schema["$defs"]
     variants: list[Schema] = [_FROM_MODULE]
-    for name, model in models.items():
-        reference = references[model, "validation"]
-        key = _key(reference)
-        definitions[key] = _with_type(name, definitions[key])
-        variants.append(dict(reference))
+    for name in registry.installed():
+        if name in models:
+            reference = references[models[name], "validation"]
+            key = _key(reference)
+            definitions[key] = _with_type(name, definitions[key])
+            variants.append(dict(reference))
+        else:
+            variants.append(_with_type(name, {"type": "object"}))
     root: Schema = definitions.pop(_key(references[Settings, "validation"]))
     provider: Schema = {"anyOf": variants}
     root["properties"] |= {
@@ -77,7 +84,7 @@ def _with_type(name: str, model: Schema) -> Schema:
 
 
 def _tidy(node: Any) -> Any:
-    """Return a schema of what users write: no nulls (a key without a value is a fault), units at durations."""
+    """Return a schema of what users write: no null (that is a fault), durations with their units."""
     if isinstance(node, list):
         return [_tidy(item) for item in node]
     if not isinstance(node, dict):

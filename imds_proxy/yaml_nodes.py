@@ -58,8 +58,7 @@ def compose(
     try:
         return _Composer(_events(text, loader), report).compose_root()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise UnreadableError(mark.line + 1 if mark else None, _describe(error)) from None
+        raise UnreadableError(_line_of(error, text), _describe(error)) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # PyYAML's own parser lets chr() and int() of an absurd escape through.
         raise UnreadableError(None, "not YAML: a character or escape that can't be") from error
@@ -71,6 +70,16 @@ def _events(text: str, loader: Loader) -> Iterator[yaml.Event]:
         line = text.count("\n", 0, unprintable.start()) + 1
         raise UnreadableError(line, f"not YAML: a control character ({unprintable.group()!r})")
     return iter(yaml.parse(text, Loader=loader))
+
+
+def _line_of(error: yaml.MarkedYAMLError, text: str) -> int | None:
+    """Return the line of an error; of what was begun and never ended, the line where it begins."""
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return None
+    if error.context_mark is not None and mark.line > text.rstrip().count("\n"):
+        mark = error.context_mark
+    return int(mark.line) + 1
 
 
 def _describe(error: yaml.MarkedYAMLError) -> str:

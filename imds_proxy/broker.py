@@ -1,0 +1,376 @@
+"""The decision: which one role a caller may have, and the credentials for it, if they can be had in time.
+
+A caller asks three things in a row. TOKEN starts the work and says nothing. LIST names the role only when
+its credentials are at hand, because clients crash on an error at ROLE. ROLE hands them out.
+Whatever is under way belongs to the caller's address, not to a connection, and goes on when the caller
+hangs up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+from imds_proxy import freshness
+from imds_proxy.audit import Record
+from imds_proxy.errors import AWSError, OverloadError, Refusal, Trouble
+
+if TYPE_CHECKING:
+    from imds_proxy.audit import Audit
+    from imds_proxy.cache import CredentialCache, Entry
+    from imds_proxy.clock import Clock
+    from imds_proxy.metrics import Metrics
+    from imds_proxy.model import Credentials, IPAddress, RoleSession
+    from imds_proxy.sts import Sts
+    from imds_proxy.verdict import Judge, Verdict
+
+TOKEN_HOLD = 0.4
+"""Seconds that a TOKEN waits for its caller's verdict and credentials; Go v2 gives up at 0.5."""
+
+ANSWER_HOLD = 0.85
+"""Seconds that a LIST or ROLE waits for what is not there yet; most clients give up at 1.0."""
+
+NAMED_MEMORY = 60.0
+"""Seconds for which a role that LIST named is good for ROLE."""
+
+MOST_STANDINGS = 32_768
+_NEVER = float("-inf")
+
+
+class Standing:
+    """What is known of one caller address. Handed to the web layer, which hands it back."""
+
+    __slots__ = (
+        "address",
+        "entry",
+        "flight",
+        "handed_key",
+        "is_current",
+        "named_at",
+        "named_entry",
+        "named_names",
+        "named_role",
+        "not_before",
+        "verdict",
+    )
+
+    def __init__(self, address: IPAddress) -> None:
+        self.address = address
+        self.is_current = True
+        self.verdict: Verdict | None = None
+        self.entry: Entry | None = None
+        self.flight: asyncio.Task[None] | None = None
+        self.not_before = _NEVER
+        self.named_role: str | None = None
+        self.named_names: tuple[str, ...] = ()
+        self.named_at = _NEVER
+        self.named_entry: Entry | None = None
+        self.handed_key: str | None = None
+
+
+class _Standings(LRUCache["IPAddress", Standing]):
+    def popitem(self) -> tuple[IPAddress, Standing]:
+        address, standing = super().popitem()
+        standing.is_current = False
+        return address, standing
+
+
+class Broker:
+    """Decides for the callers of one provider."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        recheck: float,
+        cache: CredentialCache,
+        sts: Sts,
+        audit: Audit,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.judge = judge
+        self._recheck = recheck
+        self._cache = cache
+        self._sts = sts
+        self._audit = audit
+        self._metrics = metrics
+        self._clock = clock
+        self._standings = _Standings(MOST_STANDINGS)
+        self._flights: set[asyncio.Task[None]] = set()
+
+    @property
+    def size(self) -> int:
+        """How many callers are known."""
+        return len(self._standings)
+
+    def standing(self, address: IPAddress) -> Standing:
+        """Return what is known of the caller at `address`."""
+        standing = self._standings.get(address)
+        if standing is None:
+            standing = self._standings[address] = Standing(address)
+        return standing
+
+    def retire(self) -> None:
+        """Forget all verdicts: another broker decides from now on."""
+        for standing in self._standings.values():
+            standing.is_current = False
+        self._standings.clear()
+
+    async def close(self) -> None:
+        """Cancel the decisions under way."""
+        for flight in self._flights:
+            flight.cancel()
+        await asyncio.gather(*self._flights, return_exceptions=True)
+
+    # --- what a caller asks ------------------------------------------------------------------------
+
+    async def prepare(self, standing: Standing) -> None:
+        """TOKEN: bring verdict and credentials up to date; return then, or after 0.4 s."""
+        deadline = self._clock.monotonic() + TOKEN_HOLD
+        await self._bring_verdict(standing, self._clock.monotonic() - self._recheck, deadline)
+        entry = self._current_entry(standing)
+        if entry is not None:
+            await self._improve_credentials(entry, deadline)
+
+    async def role_name(self, standing: Standing, *, improves: bool = False) -> str:
+        """LIST: return the name of the caller's role, whose credentials are then at hand.
+
+        With `improves` (an IMDSv1 caller, who sends no TOKEN) a renewal that is overdue is waited for as at
+        TOKEN. Raises Refusal or Trouble, after 0.85 s at the latest.
+        """
+        deadline = self._clock.monotonic() + ANSWER_HOLD
+        try:
+            verdict, session = await self._granted(standing, deadline)
+            entry = self._cache.entry(session, self._sts)
+            if improves:
+                await self._improve_credentials(entry, self._clock.monotonic() + TOKEN_HOLD)
+            await self._offer(standing, entry, deadline)
+        except (Refusal, Trouble) as error:
+            self._note_denial(standing, error)
+            raise
+        standing.entry = standing.named_entry = entry
+        standing.named_role = session.role_name
+        standing.named_names = verdict.names
+        standing.named_at = self._clock.monotonic()
+        return session.role_name
+
+    def credentials_at_hand(self, standing: Standing, role: str) -> Credentials | None:
+        """ROLE, the common case: return credentials if neither DNS nor STS need be asked; else None."""
+        now = self._clock.monotonic()
+        if standing.named_role == role and now - standing.named_at <= NAMED_MEMORY:
+            entry, least = standing.named_entry, freshness.LAST_AFTER_LIST
+        else:
+            verdict, entry, least = standing.verdict, standing.entry, freshness.LAST_MINUTE
+            if verdict is None or verdict.session is None or now >= verdict.fresh_until:
+                return None
+            if verdict.session.role_name != role:
+                return None
+        if entry is None:
+            return None
+        credentials = self._cache.usable(entry, least=least)
+        if credentials is None:
+            return None
+        self._cache.renew_if_due(entry)
+        if standing.handed_key != credentials.access_key:
+            self._note_hand_out(standing, credentials)
+        return credentials
+
+    async def credentials(self, standing: Standing, role: str) -> Credentials:
+        """ROLE: return the credentials of the caller's role. Raises Refusal or Trouble, after 0.85 s."""
+        credentials = self.credentials_at_hand(standing, role)
+        if credentials is not None:
+            return credentials
+        deadline = self._clock.monotonic() + ANSWER_HOLD
+        try:
+            _, session = await self._granted(standing, deadline)
+            if session.role_name != role:
+                raise Refusal(f"asked for the role {role!r}, has {session.role_name}")
+            standing.entry = self._cache.entry(session, self._sts)
+            credentials = await self._offer(standing, standing.entry, deadline)
+        except (Refusal, Trouble) as error:
+            self._note_denial(standing, error)
+            raise
+        if standing.handed_key != credentials.access_key:
+            self._note_hand_out(standing, credentials)
+        return credentials
+
+    async def verdict(self, standing: Standing) -> Verdict:
+        """Return what is decided about the caller, for what is no secret. Raises Trouble after 0.85 s."""
+        return await self._fresh_verdict(standing, self._clock.monotonic() + ANSWER_HOLD)
+
+    async def obtain(self, standing: Standing) -> tuple[RoleSession, Credentials]:
+        """Return the caller's role and credentials without noting that they were named or handed out.
+
+        Raises Refusal or Trouble, after 0.85 s at the latest.
+        """
+        deadline = self._clock.monotonic() + ANSWER_HOLD
+        _, session = await self._granted(standing, deadline)
+        return session, await self._held(self._cache.entry(session, self._sts), deadline)
+
+    def peek(self, standing: Standing) -> tuple[RoleSession, Credentials]:
+        """Return what `obtain` would return, starting nothing and waiting for nothing (HEAD)."""
+        verdict = standing.verdict
+        if verdict is None or self._clock.monotonic() >= self._end_of(standing):
+            raise Trouble("nothing is known yet")
+        if verdict.session is None:
+            raise verdict.denial()
+        entry = self._cache.find(verdict.session)
+        credentials = self._cache.usable(entry) if entry is not None else None
+        if credentials is None:
+            raise Trouble("no credentials are at hand")
+        return verdict.session, credentials
+
+    # --- the verdict -------------------------------------------------------------------------------
+
+    def _end_of(self, standing: Standing) -> float:
+        """Return until when (monotonic seconds) the verdict counts; longer while a look-up is under way."""
+        verdict = standing.verdict
+        if verdict is None:
+            return _NEVER
+        if standing.flight is not None:
+            return max(verdict.fresh_until, verdict.serve_until)
+        return verdict.fresh_until
+
+    async def _fresh_verdict(self, standing: Standing, deadline: float) -> Verdict:
+        await self._bring_verdict(standing, _NEVER, deadline)
+        verdict = standing.verdict
+        if verdict is None or self._clock.monotonic() >= self._end_of(standing):
+            raise Trouble("no verdict in time")
+        return verdict
+
+    async def _granted(self, standing: Standing, deadline: float) -> tuple[Verdict, RoleSession]:
+        verdict = await self._fresh_verdict(standing, deadline)
+        if verdict.session is None:
+            raise verdict.denial()
+        return verdict, verdict.session
+
+    async def _bring_verdict(self, standing: Standing, not_before: float, deadline: float) -> None:
+        """See to it that the verdict is fresh and not from before `not_before`, or that one is under way."""
+        now = self._clock.monotonic()
+        verdict = standing.verdict
+        if verdict is not None and now < verdict.fresh_until:
+            is_certain = verdict.session is not None and not verdict.is_stale
+            if verdict.asked_at >= not_before or not is_certain:
+                return
+        standing.not_before = max(standing.not_before, not_before)
+        if standing.flight is None:
+            standing.flight = asyncio.get_running_loop().create_task(self._decide_and_go(standing))
+            self._flights.add(standing.flight)
+            standing.flight.add_done_callback(self._flights.discard)
+        if verdict is not None and verdict.session is not None and now < verdict.serve_until:
+            # An earlier grant can serve, so there is no need to try a client's patience; where DNS was
+            # failing the last time, none to wait at all.
+            deadline = now if verdict.is_stale else min(deadline, now + TOKEN_HOLD)
+        await self._wait(standing.flight, deadline)
+
+    async def _decide_and_go(self, standing: Standing) -> None:
+        """Decide anew, put the verdict into force and start what it needs; twice if asked for more."""
+        try:
+            for _ in range(2):
+                verdict = await self.judge.decide(standing.address, standing.not_before)
+                self._put_in_force(standing, verdict)
+                if verdict.asked_at >= standing.not_before or verdict.session is None:
+                    break
+        finally:
+            standing.flight = None
+
+    def _put_in_force(self, standing: Standing, verdict: Verdict) -> None:
+        self._metrics.verdicts.add("stale" if verdict.is_stale else verdict.outcome)
+        standing.verdict = verdict
+        if verdict.outcome != "trouble" and verdict.names != standing.named_names:
+            # The address has changed hands, or its name is gone: what LIST said no longer counts.
+            standing.named_role = standing.named_entry = None
+        if verdict.session is None:
+            standing.entry = None
+            return
+        entry = standing.entry = self._cache.entry(verdict.session, self._sts)
+        if self._cache.usable(entry) is None:
+            self._cache.begin_flight(entry)
+
+    # --- the credentials ---------------------------------------------------------------------------
+
+    def _current_entry(self, standing: Standing) -> Entry | None:
+        verdict = standing.verdict
+        if verdict is None or verdict.session is None or self._clock.monotonic() >= self._end_of(standing):
+            return None
+        return self._cache.entry(verdict.session, self._sts)
+
+    async def _improve_credentials(self, entry: Entry, deadline: float) -> None:
+        """Wait for credentials that live for 25 minutes, starting a renewal for that if STS may be asked."""
+        if self._cache.is_comfortable(entry):
+            self._cache.renew_if_due(entry)
+            return
+        flight = self._cache.begin_flight(entry)
+        if flight is not None:
+            await self._wait(flight, deadline)
+
+    async def _offer(self, standing: Standing, entry: Entry, deadline: float) -> Credentials:
+        credentials = await self._held(entry, deadline)
+        if self._audit.is_behind and standing.handed_key != credentials.access_key:
+            raise OverloadError("the audit log is too far behind for a new hand-out")
+        return credentials
+
+    async def _held(self, entry: Entry, deadline: float) -> Credentials:
+        credentials = self._cache.usable(entry)
+        if credentials is not None:
+            self._cache.renew_if_due(entry)
+            return credentials
+        flight = self._cache.begin_flight(entry)
+        if flight is not None:
+            await self._wait(flight, deadline)
+            credentials = self._cache.usable(entry)
+            if credentials is not None:
+                return credentials
+        if entry.flight is not None or entry.failure is None:
+            raise Trouble("STS has not answered in time")
+        raise entry.failure.with_traceback(None)
+
+    async def _wait(self, flight: asyncio.Task[None], deadline: float) -> None:
+        remaining = deadline - self._clock.monotonic()
+        if remaining > 0:
+            await asyncio.wait((flight,), timeout=remaining)
+
+    # --- the records -------------------------------------------------------------------------------
+
+    def _note_hand_out(self, standing: Standing, credentials: Credentials) -> None:
+        standing.handed_key = credentials.access_key
+        self._metrics.hand_outs.add()
+        record = _record_of(standing, "granted")
+        self._audit.note_hand_out(
+            replace(
+                record,
+                access_key_id=credentials.access_key,
+                expiration=credentials.expiration,
+                sts_request_id=credentials.request_id,
+            )
+        )
+
+    def _note_denial(self, standing: Standing, error: Refusal | Trouble) -> None:
+        record = _record_of(standing, "refused" if isinstance(error, Refusal) else "trouble")
+        request_id = error.request_id if isinstance(error, AWSError) else None
+        self._audit.note_denial(replace(record, error=str(error), sts_request_id=request_id))
+
+
+def _record_of(standing: Standing, outcome: str) -> Record:
+    record = Record(caller=str(standing.address), outcome=outcome)
+    verdict = standing.verdict
+    if verdict is None:
+        return record
+    record = replace(
+        record,
+        name=verdict.names[0] if verdict.names else None,
+        reason=verdict.reason,
+        stale=verdict.is_stale,
+    )
+    if verdict.grant is None or verdict.session is None:
+        return record
+    return replace(
+        record,
+        account=verdict.grant.account,
+        role=verdict.grant.role,
+        session_name=verdict.session.session_name,
+    )

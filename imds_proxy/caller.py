@@ -1,0 +1,261 @@
+"""From a peer address to a caller: forward-confirmed reverse DNS, remembered for a while.
+
+1. `hosts:` is asked first; an entry there counts as confirmed and DNS is not asked at all.
+2. PTR: at most 8 names, more is a refusal.
+3. Names outside the allowed domains are dropped before anything is asked about them: the name in a
+   PTR record is chosen by whoever owns the reverse zone, and so would be the server we ask.
+4. A or AAAA of the rest: a name counts only if it leads back to the caller (FCrDNS, RFC 1912 section 2.1).
+5. If a look-up fails, the answer is open: another name might have meant another role. Then the last
+   confirmed names stand in for `stale` seconds. After a negative answer they never do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+from imds_proxy.errors import Refusal, ResolutionError, Trouble
+from imds_proxy.lookup_queue import LookupQueue
+from imds_proxy.names import AllowedDomains, host_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imds_proxy.clock import Clock
+    from imds_proxy.model import IPAddress
+    from imds_proxy.resolver import Resolver
+
+MOST_POINTERS = 8
+MOST_IDENTITIES = 32_768
+_SHORTEST_MEMORY = 1.0
+_LONGEST_MEMORY = 60.0
+_REFUSAL_MEMORY = 5.0
+_FAILURE_MEMORY = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One name that was found for a caller and what became of it."""
+
+    name: str
+    is_allowed: bool
+    is_confirmed: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is known of the names of an address. Times are monotonic seconds."""
+
+    names: tuple[str, ...]
+    """Confirmed and allowed; sorted."""
+    findings: tuple[Finding, ...]
+    asked_at: float
+    valid_until: float
+    confirmed_at: float
+    """When `names` were last confirmed; they stand in until `stale` seconds after it."""
+    refusal: str | None = None
+    failure: str | None = None
+    """What the last look-up failed with."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Tell whether the names stand in for an answer that DNS does not give now."""
+        return self.failure is not None and bool(self.names)
+
+    @property
+    def is_certain(self) -> bool:
+        """Tell whether DNS has answered, and with names."""
+        return self.failure is None and self.refusal is None
+
+
+Key = tuple["IPAddress", AllowedDomains]
+
+
+class Identities:
+    """Looks names up, once per address at a time, and remembers them by their TTL."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        hosts: Mapping[IPAddress, str],
+        *,
+        deadline: float,
+        stale: float,
+        clock: Clock,
+    ) -> None:
+        self._resolver = resolver
+        self._hosts = hosts
+        self._deadline = deadline
+        self._stale = stale
+        self._clock = clock
+        self._queue = LookupQueue()
+        self._identities: LRUCache[Key, Identity] = LRUCache(MOST_IDENTITIES)
+        self._flights: dict[Key, asyncio.Task[Identity]] = {}
+        self.outcomes = {"confirmed": 0, "refused": 0, "failed": 0, "stale": 0}
+        """How many look-ups ended how."""
+
+    @property
+    def size(self) -> int:
+        """How many identities are remembered."""
+        return len(self._identities)
+
+    @property
+    def flights(self) -> int:
+        """How many look-ups are under way or wait for their turn."""
+        return len(self._flights)
+
+    def caller(self, address: IPAddress, *, not_before: float) -> IdentifiedCaller:
+        """Return the caller at `address`. Its names are looked up when a provider asks for them.
+
+        Names that were looked up before `not_before` (monotonic seconds) are looked up again.
+        """
+        return IdentifiedCaller(self, address, not_before)
+
+    def mapped_name(self, address: IPAddress) -> str | None:
+        """Return the name that `hosts:` gives the address, without asking anyone."""
+        return self._hosts.get(address)
+
+    async def identify(self, address: IPAddress, domains: AllowedDomains, *, not_before: float) -> Identity:
+        """Return what is known of the address, looking it up where that is nothing or too old."""
+        if address in self._hosts:
+            return self._identity_by_map(address, domains)
+        key = (address, domains)
+        identity = self._identities.get(key)
+        if identity is not None and self._is_fresh(identity, not_before):
+            return identity
+        joined = self._flights.get(key)
+        if joined is not None:
+            identity = await asyncio.shield(joined)
+            if self._is_fresh(identity, not_before):
+                return identity
+        # The look-up that was under way had begun too early to see what has changed since.
+        return await asyncio.shield(self._flights.get(key) or self._start_flight(key))
+
+    def _is_fresh(self, identity: Identity, not_before: float) -> bool:
+        if self._clock.monotonic() >= identity.valid_until:
+            return False
+        return identity.asked_at >= not_before or not identity.is_certain
+
+    def _start_flight(self, key: Key) -> asyncio.Task[Identity]:
+        flight = asyncio.get_running_loop().create_task(self._look_up(key), name=f"look-up {key[0]}")
+        self._flights[key] = flight
+        return flight
+
+    async def _look_up(self, key: Key) -> Identity:
+        address, domains = key
+        before = self._identities.get(key)
+        try:
+            async with self._queue.place(address, is_known=before is not None and bool(before.names)):
+                asked_at = self._clock.monotonic()
+                try:
+                    async with asyncio.timeout(self._deadline):
+                        identity = await self._ask(address, domains, asked_at)
+                except (ResolutionError, TimeoutError) as error:
+                    identity = self._settle_failure(before, asked_at, str(error) or "no answer in time")
+        except Trouble as error:
+            identity = self._settle_failure(before, self._clock.monotonic(), str(error))
+        finally:
+            del self._flights[key]
+        self._identities[key] = identity
+        self._count(identity)
+        return identity
+
+    async def _ask(self, address: IPAddress, domains: AllowedDomains, asked_at: float) -> Identity:
+        pointers = await self._resolver.names_of(address)
+        if len(pointers.names) > MOST_POINTERS:
+            return self._refuse(asked_at, (), f"{len(pointers.names)} PTR names, {MOST_POINTERS} at most")
+        dropped, candidates = _sort_pointers(pointers.names, domains)
+        answers = await asyncio.gather(
+            *(self._resolver.addresses_of(name, version=address.version) for name in candidates),
+            return_exceptions=True,
+        )
+        findings, ttl = list(dropped), pointers.ttl
+        for name, answer in zip(candidates, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            is_confirmed = address in answer.addresses
+            note = f"leads back to {address}" if is_confirmed else f"does not lead back to {address}"
+            findings.append(Finding(name, is_allowed=True, is_confirmed=is_confirmed, note=note))
+            if is_confirmed:
+                ttl = min(ttl, answer.ttl)
+        names = tuple(sorted(finding.name for finding in findings if finding.is_confirmed))
+        if not names:
+            reason = "no PTR record" if not findings else "no PTR name is allowed and leads back"
+            return self._refuse(asked_at, tuple(findings), reason)
+        now = self._clock.monotonic()
+        memory = min(max(ttl, _SHORTEST_MEMORY), _LONGEST_MEMORY)
+        return Identity(names, tuple(findings), asked_at, asked_at + memory, confirmed_at=now)
+
+    def _refuse(self, asked_at: float, findings: tuple[Finding, ...], reason: str) -> Identity:
+        now = self._clock.monotonic()
+        return Identity((), findings, asked_at, now + _REFUSAL_MEMORY, confirmed_at=0, refusal=reason)
+
+    def _settle_failure(self, before: Identity | None, asked_at: float, failure: str) -> Identity:
+        now = self._clock.monotonic()
+        until = now + _FAILURE_MEMORY
+        if before is not None and before.names and now - before.confirmed_at <= self._stale:
+            return replace(before, asked_at=asked_at, valid_until=until, failure=failure)
+        return Identity((), (), asked_at, until, confirmed_at=0, failure=failure)
+
+    def _identity_by_map(self, address: IPAddress, domains: AllowedDomains) -> Identity:
+        name = self._hosts[address]
+        now = self._clock.monotonic()
+        finding = Finding(name, is_allowed=domains.allow(name), is_confirmed=True, note="from hosts")
+        if not finding.is_allowed:
+            refusal = f"{name} (from hosts) is in no allowed domain"
+            return Identity((), (finding,), now, now, confirmed_at=now, refusal=refusal)
+        return Identity((name,), (finding,), now, now + _LONGEST_MEMORY, confirmed_at=now)
+
+    def _count(self, identity: Identity) -> None:
+        if identity.is_stale:
+            outcome = "stale"
+        elif identity.failure is not None:
+            outcome = "failed"
+        else:
+            outcome = "confirmed" if identity.names else "refused"
+        self.outcomes[outcome] += 1
+
+
+class IdentifiedCaller:
+    """A provider's `Caller`, and for the broker what its questions brought to light."""
+
+    def __init__(self, identities: Identities, address: IPAddress, not_before: float) -> None:
+        self._identities = identities
+        self._not_before = not_before
+        self.address = address
+        self.identity: Identity | None = None
+        """What was found out; None as long as no provider asked for names."""
+
+    async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
+        """Return the names in `domains` that lead back to the address; see `provider.Caller`."""
+        identity = await self._identities.identify(self.address, domains, not_before=self._not_before)
+        self.identity = identity
+        if identity.failure is not None and not identity.names:
+            raise ResolutionError(identity.failure)
+        if identity.refusal is not None:
+            raise Refusal(identity.refusal)
+        return identity.names
+
+
+def _sort_pointers(
+    pointers: tuple[tuple[bytes, ...], ...], domains: AllowedDomains
+) -> tuple[list[Finding], list[str]]:
+    """Return (findings of names that don't count, names to ask about); each name once."""
+    dropped: list[Finding] = []
+    candidates: dict[str, None] = {}
+    for labels in pointers:
+        name = host_name(labels)
+        if name is None:
+            shown = b".".join(labels).decode("ascii", "backslashreplace")
+            note = "is no host name"
+            dropped.append(Finding(repr(shown), is_allowed=False, is_confirmed=False, note=note))
+        elif not domains.allow(name):
+            note = "is in no allowed domain"
+            dropped.append(Finding(name, is_allowed=False, is_confirmed=False, note=note))
+        else:
+            candidates[name] = None
+    return dropped, list(candidates)

@@ -1,0 +1,214 @@
+"""The commands. What takes time to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imds_proxy import __version__
+from imds_proxy.errors import FederationError
+
+if TYPE_CHECKING:
+    from imds_proxy.explain import Explanation
+    from imds_proxy.registry import Loaded
+
+EXIT_FAILED = 1
+EXIT_REFUSED = 1
+EXIT_FAULTY = 2
+EXIT_TROUBLE = 3
+
+_EXIT_OF_OUTCOME = {"granted": 0, "refused": EXIT_REFUSED, "trouble": EXIT_TROUBLE}
+
+config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The configuration: a YAML file, or a folder of them.  [default: $IMDS_PROXY_CONFIG, then /etc/imds-proxy]",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="imds-proxy")
+def main() -> None:
+    """Give machines outside EC2 their AWS role credentials, as EC2's metadata service would.
+
+    \b
+    Try it:          imds-proxy demo
+    A first config:  imds-proxy check --config my.yaml && imds-proxy serve --config my.yaml
+    Why (not)?       imds-proxy explain 10.0.0.5
+    """
+
+
+@main.command()
+@config_option
+def serve(path: Path | None) -> None:
+    """Run the daemon in the foreground.
+
+    \b
+    Prints "listening ADDRESS:PORT" on stderr for each listener once it accepts.
+    SIGHUP    reads the configuration again, all of it or, if it is faulty, nothing
+    SIGTERM   finishes what is under way and ends, within 5 seconds; twice: at once
+    Exit status: 0 after SIGTERM, 1 cannot start, 2 faulty configuration.
+    """
+    from imds_proxy import log, server
+
+    path = _path_of(path)
+    loaded = _load(path)
+    assert loaded.configuration is not None
+    listener = log.start_log(loaded.configuration.settings.log.level)
+    status = 0
+    try:
+        server.serve(path, os.environ, loaded)
+    except FederationError as error:
+        click.echo(f"imds-proxy: {error}", err=True)
+        status = EXIT_FAILED
+    listener.stop()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python would wait at its end for threads that wait for STS; nobody needs their answer any more.
+    os._exit(status)
+
+
+@main.command()
+@config_option
+def check(path: Path | None) -> None:
+    """Check the configuration offline and show all faults at once.
+
+    \b
+    Each fault is a line FILE:LINE: KEY: text on stderr.
+    Exit status: 0 good (there may be warnings), 2 faulty.
+    """
+    path = _path_of(path)
+    loaded = _load(path)
+    assert loaded.configuration is not None
+    settings = loaded.configuration.settings
+    click.echo(
+        f"{path}: good ({len(settings.listen)} listeners, {len(loaded.providers)} providers, "
+        f"{len(settings.accounts)} accounts)"
+    )
+
+
+@main.command()
+@config_option
+@click.option("--schema", "shows_schema", is_flag=True, help="Print a JSON schema for editors instead.")
+def config(path: Path | None, shows_schema: bool) -> None:
+    """Show every setting with its value and where it comes from; secrets are masked.
+
+    \b
+    Exit status: 0, or 2 faulty configuration.
+    """
+    import json
+
+    if shows_schema:
+        from imds_proxy.report_schema import json_schema
+
+        click.echo(json.dumps(json_schema(), indent=2))
+        return
+    from imds_proxy import report
+
+    loaded = _load(_path_of(path))
+    assert loaded.configuration is not None
+    for line in report.describe(loaded.configuration, loaded.providers):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("address")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--assume", "assumes", is_flag=True, help="Really call STS, and say what it answers.")
+@click.option(
+    "--offline", is_flag=True, help="Decide by the configuration here instead of asking the daemon."
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The daemon's admin socket.  [default: admin.socket of the configuration]",
+)
+def explain(
+    address: str,
+    path: Path | None,
+    as_json: bool,
+    assumes: bool,
+    offline: bool,
+    socket_path: Path | None,
+) -> None:
+    """Show every step of the decision about the caller at ADDRESS and why it ends where it does.
+
+    Asks the running daemon, which sees what its callers see and holds the key for STS.
+
+    \b
+    Exit status: 0 granted, 1 refused, 2 faulty configuration, 3 trouble (DNS, STS, no daemon).
+    """
+    from imds_proxy import explain_client
+    from imds_proxy.model import canonical_address
+
+    try:
+        caller = canonical_address(address)
+    except ValueError:
+        raise click.BadParameter(f"{address!r} is not an IP address", param_hint="ADDRESS") from None
+    try:
+        if offline:
+            explanation = explain_client.explain_offline(caller, _load(_path_of(path)), assumes=assumes)
+        else:
+            if socket_path is None:
+                loaded = _load(_path_of(path))
+                assert loaded.configuration is not None
+                socket_path = loaded.configuration.settings.admin.socket
+            explanation = explain_client.ask_daemon(caller, socket_path, assumes=assumes)
+    except FederationError as error:
+        click.echo(f"imds-proxy: {error}", err=True)
+        sys.exit(EXIT_TROUBLE)
+    _show(explanation, as_json=as_json)
+    sys.exit(_EXIT_OF_OUTCOME[explanation.outcome])
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Run one client, show what it got, and end.")
+def demo(once: bool) -> None:
+    """Show the whole thing on loopback, with an embedded AWS and an embedded name server.
+
+    \b
+    Needs the extra demo: pip install 'imds-proxy[demo]'
+    Exit status: 0 only if all that was shown was real.
+    """
+    from imds_proxy.demo import run_demo
+
+    sys.exit(run_demo(once=once))
+
+
+def _path_of(path: Path | None) -> Path:
+    from imds_proxy.config import default_path
+
+    return path or default_path(os.environ)
+
+
+def _load(path: Path) -> Loaded:
+    """Return what `path` configures; show its faults and end the program when it can't be used."""
+    from imds_proxy import registry
+
+    loaded = registry.load(path, os.environ)
+    for fault in loaded.faults:
+        click.echo(str(fault), err=True)
+    if loaded.configuration is None:
+        sys.exit(EXIT_FAULTY)
+    return loaded
+
+
+def _show(explanation: Explanation, *, as_json: bool) -> None:
+    import json
+    from dataclasses import asdict
+
+    if as_json:
+        click.echo(json.dumps(asdict(explanation), indent=2))
+        return
+    for number, step in enumerate(explanation.steps, 1):
+        click.echo(f"{number:2}. {step}")
+    click.echo(f"{explanation.outcome}: {explanation.reason}")

@@ -1,0 +1,143 @@
+"""Every step of a decision, in words, for the operator who asks why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from imds_proxy.errors import Refusal, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from imds_proxy.clock import Clock
+    from imds_proxy.model import IPAddress
+    from imds_proxy.sts import Sts
+    from imds_proxy.verdict import Judge, Verdict
+    from imds_proxy.web.guard import Guard
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A listener as far as a decision goes: who is let in and who decides."""
+
+    address: str
+    guard: Guard
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True)
+class NameFound:
+    """A name that was found for the address and what it counts."""
+
+    name: str
+    confirmed: bool
+    allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What was decided, and the way there. The keys of its JSON are these fields."""
+
+    address: str
+    outcome: str
+    reason: str
+    steps: tuple[str, ...]
+    names: tuple[NameFound, ...] = ()
+    account: str | None = None
+    account_id: str | None = None
+    role: str | None = None
+    role_arn: str | None = None
+    session_name: str | None = None
+    access_key_id: str | None = None
+    expiration: str | None = None
+
+
+async def explain(address: IPAddress, doors: Sequence[Door], *, sts: Sts | None, clock: Clock) -> Explanation:
+    """Decide about the caller at `address` anew and say how it went; with `sts`, assume the role as well."""
+    steps: list[str] = []
+    door = _find_door(address, doors, steps)
+    if door is None:
+        reason = "no listener lets this address in"
+        return Explanation(str(address), "refused", reason, (*steps, f"refused: {reason}"))
+    verdict = await door.judge.decide(address, clock.monotonic())
+    steps += _steps_of(verdict, door)
+    explanation = _conclude(address, verdict, steps)
+    if verdict.session is None or sts is None:
+        return explanation
+    return await _assume(explanation, verdict, sts)
+
+
+def _find_door(address: IPAddress, doors: Sequence[Door], steps: list[str]) -> Door | None:
+    for door in doors:
+        if door.guard.admits_peer(address):
+            steps.append(f"listener {door.address}: {address} is in its callers")
+            return door
+        steps.append(f"listener {door.address}: {address} is not in its callers, or in callers_except")
+    return None
+
+
+def _steps_of(verdict: Verdict, door: Door) -> list[str]:
+    steps = [f"provider {door.judge.name} decides"]
+    identity = verdict.identity
+    if identity is None:
+        steps.append("names: the provider asked for none")
+        return steps
+    steps += [f"name {finding.name}: {finding.note}" for finding in identity.findings]
+    if identity.is_stale:
+        steps.append(f"DNS fails now ({identity.failure}): the last confirmed names count on")
+    elif identity.failure is not None:
+        steps.append(f"DNS fails: {identity.failure}")
+    if identity.names:
+        steps.append(f"confirmed: {', '.join(identity.names)}")
+    return steps
+
+
+def _conclude(address: IPAddress, verdict: Verdict, steps: list[str]) -> Explanation:
+    findings = verdict.identity.findings if verdict.identity else ()
+    names = tuple(NameFound(f.name, confirmed=f.is_confirmed, allowed=f.is_allowed) for f in findings)
+    grant, session = verdict.grant, verdict.session
+    if grant is None or session is None:
+        steps = [*steps, f"{verdict.outcome}: {verdict.reason}"]
+        return Explanation(str(address), verdict.outcome, verdict.reason, tuple(steps), names)
+    steps = [
+        *steps,
+        f"grant: role {grant.role} in account {grant.account}, because {grant.reason}",
+        f"role ARN: {session.role_arn}",
+        f"session name: {session.session_name}",
+    ]
+    return Explanation(
+        address=str(address),
+        outcome="granted",
+        reason=grant.reason,
+        steps=tuple(steps),
+        names=names,
+        account=grant.account,
+        account_id=session.account_id,
+        role=grant.role,
+        role_arn=session.role_arn,
+        session_name=session.session_name,
+    )
+
+
+async def _assume(explanation: Explanation, verdict: Verdict, sts: Sts) -> Explanation:
+    assert verdict.session is not None
+    try:
+        credentials = await sts.assume(verdict.session)
+    except Refusal as refusal:
+        try:
+            cause = await sts.diagnose_refusal(verdict.session)
+        except Trouble as trouble:
+            cause = str(trouble)
+        steps = (*explanation.steps, f"AssumeRole: {refusal}", f"refused: {cause}")
+        return replace(explanation, outcome="refused", reason=f"{refusal} ({cause})", steps=steps)
+    except Trouble as trouble:
+        steps = (*explanation.steps, f"trouble: {trouble}")
+        return replace(explanation, outcome="trouble", reason=str(trouble), steps=steps)
+    step = f"AssumeRole: access key {credentials.access_key}, until {credentials.expiration}"
+    return replace(
+        explanation,
+        steps=(*explanation.steps, step),
+        access_key_id=credentials.access_key,
+        expiration=credentials.expiration,
+    )

@@ -1,0 +1,89 @@
+"""How `imds-proxy explain` gets its answer: from the running daemon, or by deciding for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import logging
+import socket
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from imds_proxy.clock import SYSTEM_CLOCK
+from imds_proxy.errors import Trouble
+from imds_proxy.explain import Explanation, NameFound, explain
+from imds_proxy.metrics import Metrics
+from imds_proxy.site import build_decisions
+from imds_proxy.sts import StsThreads
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imds_proxy.model import IPAddress
+    from imds_proxy.registry import Loaded
+
+_PATIENCE = 30.0
+_OK = 200
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_PATIENCE)
+        self.sock.connect(str(self._path))
+
+
+def ask_daemon(address: IPAddress, path: Path | None, *, assumes: bool) -> Explanation:
+    """Return the daemon's explanation. Raises Trouble, naming `--offline`, when no daemon answers."""
+    if path is None:
+        raise Trouble("admin.socket is not set, so the daemon can't be asked; --offline decides without it")
+    query = urlencode({"address": str(address), "assume": "1" if assumes else "0"})
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", f"/explain?{query}")
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise Trouble(f"no daemon answers on {path} ({error}); --offline decides without it") from error
+    finally:
+        connection.close()
+    if response.status != _OK:
+        raise Trouble(
+            f"the daemon on {path} answered {response.status}: {body.decode(errors='replace').strip()}"
+        )
+    return parse_explanation(body)
+
+
+def parse_explanation(body: bytes) -> Explanation:
+    """Return the explanation in a daemon's JSON answer. Raises Trouble when it is not one."""
+    try:
+        fields = json.loads(body)
+        fields["names"] = tuple(NameFound(**name) for name in fields["names"])
+        fields["steps"] = tuple(fields["steps"])
+        return Explanation(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise Trouble("the daemon's answer is no explanation; is it another version?") from error
+
+
+def explain_offline(address: IPAddress, loaded: Loaded, *, assumes: bool) -> Explanation:
+    """Return the explanation by this configuration, from here. Raises Trouble without name servers."""
+    assert loaded.configuration is not None
+    threads = StsThreads(threads=1)
+    decisions = build_decisions(
+        loaded.configuration,
+        loaded.providers,
+        sts_threads=threads,
+        metrics=Metrics(),
+        clock=SYSTEM_CLOCK,
+        warn=logging.getLogger(__name__).warning,
+    )
+    sts = decisions.sts if assumes else None
+    try:
+        return asyncio.run(explain(address, decisions.doors, sts=sts, clock=SYSTEM_CLOCK))
+    finally:
+        threads.close()

@@ -1,0 +1,76 @@
+"""IMDS tokens: signed, not stored, so they live through restarts and on every replica with the same key.
+
+A token is 42 bytes, written as 56 characters of URL-safe base64 as EC2's are:
+
+    6 bytes   end of life, whole seconds UTC since 1970, big-endian
+    4 bytes   random, so that no two tokens are equal
+    32 bytes  BLAKE2b keyed with the token key over the ten bytes before and the caller's address
+
+Nothing can be evicted by whoever asks for many, and a token is worthless from another address.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from imds_proxy.model import IPAddress
+
+SHORTEST_LIFE = 1
+LONGEST_LIFE = 21600
+"""Six hours, in seconds: AWS, "Instance Metadata Service Version 2"."""
+
+_TOKEN_CHARACTERS = 56
+_STAMP_BYTES = 10
+_END_BYTES = 6
+_LONGEST_BLAKE2B_KEY = 64
+
+
+def parse_life(text: str) -> int | None:
+    """Return the seconds that a TTL header asks for, or None when EC2 would answer 400.
+
+    Only ASCII digits: `int()` would take `+5`, ` 5`, `5_0` and Arabic digits as well.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LONGEST_LIFE))):
+        return None
+    life = int(text)
+    return life if SHORTEST_LIFE <= life <= LONGEST_LIFE else None
+
+
+class TokenKeys:
+    """The keys of IMDS tokens. The first signs, all verify, so that keys can be changed without a break."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        if not keys:
+            raise ValueError("at least one token key is needed")
+        self._keys = [key if len(key) <= _LONGEST_BLAKE2B_KEY else blake2b(key).digest() for key in keys]
+
+    def issue(self, address: IPAddress, life: int, now: float) -> str:
+        """Return a token for the caller at `address`, good for `life` seconds from `now`."""
+        stamp = (int(now) + life).to_bytes(_END_BYTES, "big") + os.urandom(_STAMP_BYTES - _END_BYTES)
+        return urlsafe_b64encode(stamp + _sign(self._keys[0], stamp, address)).decode("ascii")
+
+    def remaining_life(self, token: str, address: IPAddress, now: float) -> int | None:
+        """Return how many seconds the token is still good from `address`; None when it is not."""
+        if len(token) != _TOKEN_CHARACTERS:
+            return None
+        try:
+            raw = urlsafe_b64decode(token)
+        except (Base64Error, ValueError):
+            return None
+        stamp, signature = raw[:_STAMP_BYTES], raw[_STAMP_BYTES:]
+        if not any(hmac.compare_digest(_sign(key, stamp, address), signature) for key in self._keys):
+            return None
+        remaining = int.from_bytes(stamp[:_END_BYTES], "big") - int(now)
+        return remaining if remaining > 0 else None
+
+
+def _sign(key: bytes, stamp: bytes, address: IPAddress) -> bytes:
+    return blake2b(stamp + address.packed, key=key, digest_size=32).digest()

@@ -1,0 +1,53 @@
+"""The log: lines on stderr, handed to a thread, so that a terminal that does not scroll stops no one."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+from logging.handlers import QueueHandler, QueueListener
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logging import LogRecord
+
+_LONGEST_LINE = 10_000
+
+_TALKATIVE = ("botocore", "boto3", "urllib3", "s3transfer")
+"""At DEBUG these write whole AssumeRole answers, keys included, and signed URLs."""
+
+
+class _Formatter(logging.Formatter):
+    """The message alone; what is not mere information says so first."""
+
+    def formatMessage(self, record: LogRecord) -> str:  # noqa: N802  logging's name
+        """Return the line without a traceback."""
+        if record.levelno == logging.INFO:
+            return record.getMessage()
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+class _LossyQueueHandler(QueueHandler):
+    """Drops what no longer fits: a log that can't be written must not stop what it tells about."""
+
+    def enqueue(self, record: LogRecord) -> None:
+        """Put the record into the line if there is room."""
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            pass
+
+
+def start_log(level: str) -> QueueListener:
+    """Send all logs to stderr; `stop()` of what is returned writes what is waiting."""
+    waiting: queue.Queue[LogRecord] = queue.Queue(_LONGEST_LINE)
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(_Formatter())
+    listener = QueueListener(waiting, output)
+    root = logging.getLogger()
+    root.handlers[:] = [_LossyQueueHandler(waiting)]
+    root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.INFO)
+    listener.start()
+    return listener

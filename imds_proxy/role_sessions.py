@@ -1,0 +1,62 @@
+"""From a grant to the role session that STS is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imds_proxy import naming
+from imds_proxy.errors import Refusal
+from imds_proxy.model import RoleSession
+
+if TYPE_CHECKING:
+    from imds_proxy.model import Account, Grant, IPAddress
+
+_LONGEST_TAG_VALUE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSessions:
+    """What all role sessions of one configuration have in common."""
+
+    signer: str
+    endpoint: str
+    partition: str
+    duration: int
+    """Seconds."""
+    is_shared: bool
+    """One session per grant, named after the gateway, instead of one per caller."""
+    gateway: str
+    """The gateway's host name."""
+
+    def session_for(
+        self, grant: Grant, account: Account, names: tuple[str, ...], address: IPAddress
+    ) -> RoleSession:
+        """Return the session in which the caller at `address` with these confirmed names gets the grant.
+
+        Named after the first confirmed name, so that CloudTrail says which machine it was, or after the
+        address. Raises Refusal when IAM has no role of that name, or a tag would not fit.
+        """
+        if not naming.is_role_name(grant.role):
+            raise Refusal(f"{grant.role!r} is no role name that IAM would accept")
+        caller = names[0] if names else str(address)
+        name = naming.shared_session_name(self.gateway) if self.is_shared else naming.session_name(caller)
+        return RoleSession(
+            signer=self.signer,
+            partition=self.partition,
+            endpoint=self.endpoint,
+            account_id=account.id,
+            role_arn=naming.role_arn(self.partition, account.id, account.path, grant.role),
+            session_name=name,
+            duration=self.duration,
+            tags=tuple((key, _fill_in(value, caller, address)) for key, value in account.session_tags),
+            policy=account.policy,
+            external_id=account.external_id,
+        )
+
+
+def _fill_in(value: str, name: str, address: IPAddress) -> str:
+    filled = value.replace("{name}", name).replace("{address}", str(address))
+    if len(filled) > _LONGEST_TAG_VALUE:
+        raise Refusal(f"a session tag of {len(filled)} characters, {_LONGEST_TAG_VALUE} at most")
+    return filled

@@ -1,0 +1,349 @@
+"""The daemon's life: run, start, serve, reload, drain, end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from imds_proxy import __version__, registry
+from imds_proxy.audit import Audit
+from imds_proxy.cache import CredentialCache
+from imds_proxy.clock import SYSTEM_CLOCK
+from imds_proxy.errors import ConfigurationError, Trouble
+from imds_proxy.explain import Explanation, explain
+from imds_proxy.metrics import Gauge, Metrics
+from imds_proxy.site import Site, Workshop, build_site
+from imds_proxy.sockets import BACKLOG, bound_address, open_listener, open_unix_listener
+from imds_proxy.sts import StsThreads
+from imds_proxy.token_keys import own_token_keys, passing_token_key
+from imds_proxy.web.documents import CredentialDocuments
+from imds_proxy.web.limits import CallerLimits
+from imds_proxy.web.listener import Listener
+from imds_proxy.web.status import Readiness, build_status_app
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from imds_proxy.caller import Identities
+    from imds_proxy.config import Configuration, SocketAddress
+    from imds_proxy.errors import Refusal
+    from imds_proxy.model import IPAddress, RoleSession
+    from imds_proxy.web.imds import MetadataService
+
+DRAIN_SECONDS = 0.5
+"""For what was accepted before the signal but not read yet."""
+
+FINISH_SECONDS = 2.0
+"""For answers that are still being waited for."""
+
+_AUDIT_PATIENCE = 1.0
+_HOUSEKEEPING_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """One process: its listeners, and the site that answers on them until a reload brings another."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._environ = environ
+        self._clock = SYSTEM_CLOCK
+        self._metrics = Metrics()
+        self._passing_key: bytes | None = None
+        self._listeners: list[tuple[SocketAddress, Listener, asyncio.Server]] = []
+        self._runners: list[web.AppRunner] = []
+        self._background: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._is_serving = False
+
+    async def run(self, loaded: registry.Loaded) -> None:
+        """Serve until SIGTERM or SIGINT. Raises FederationError when that can't begin."""
+        await self._start(loaded)
+        self._watch_signals()
+        await self._stop.wait()
+        await self._end()
+
+    # --- start -------------------------------------------------------------------------------------
+
+    async def _start(self, loaded: registry.Loaded) -> None:
+        assert loaded.configuration is not None
+        settings = loaded.configuration.settings
+        sockets = [(listen.address, open_listener(listen.address)) for listen in settings.listen]
+        admin = open_listener(settings.admin.address) if settings.admin.address else None
+        admin_socket = open_unix_listener(settings.admin.socket) if settings.admin.socket else None
+        self._workshop = Workshop(
+            cache=CredentialCache(self._clock, on_renewal_refused=self._note_refused_renewal),
+            sts_threads=StsThreads(),
+            audit=Audit(settings.audit.file, clock=self._clock, on_error=_log.error),
+            metrics=self._metrics,
+            limits=CallerLimits(
+                connections=settings.limits.connections,
+                requests_per_second=settings.limits.requests_per_second,
+                clock=self._clock,
+            ),
+            documents=CredentialDocuments(),
+            clock=self._clock,
+        )
+        self._site = self._build_site(loaded)
+        self._register_gauges()
+        await self._listen(sockets, admin, admin_socket)
+        self._is_serving = True
+        self._start_task(self._load_boto3(self._site))
+        self._start_task(self._keep_house())
+
+    def _build_site(self, loaded: registry.Loaded) -> Site:
+        assert loaded.configuration is not None
+        return build_site(
+            loaded.configuration,
+            loaded.providers,
+            token_keys=self._token_keys(loaded.configuration),
+            workshop=self._workshop,
+            warn=_log.warning,
+        )
+
+    def _token_keys(self, configuration: Configuration) -> tuple[bytes, ...]:
+        keys = configuration.token_keys or own_token_keys(self._environ)
+        if keys:
+            return keys
+        if self._passing_key is None:
+            self._passing_key = passing_token_key()
+            _log.warning("tokens.key_file is not set: IMDS tokens end with this process")
+        return (self._passing_key,)
+
+    async def _listen(
+        self,
+        sockets: list[tuple[SocketAddress, socket.socket]],
+        admin: socket.socket | None,
+        admin_socket: socket.socket | None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        for (address, sock), (_, service) in zip(sockets, self._site.services, strict=True):
+            listener = Listener(service, self._workshop.limits)
+            server = await loop.create_server(listener, sock=sock, backlog=BACKLOG)
+            self._listeners.append((address, listener, server))
+            _announce(f"listening {bound_address(sock)}")
+        if admin is not None:
+            await self._serve_status(build_status_app(self._metrics, self._readiness), admin)
+            _announce(f"listening {bound_address(admin)} (admin)")
+        if admin_socket is not None:
+            app = build_status_app(self._metrics, self._readiness, self._explain)
+            await self._serve_status(app, admin_socket)
+
+    async def _serve_status(self, app: web.Application, sock: socket.socket) -> None:
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await runner.setup()
+        await web.SockSite(runner, sock).start()
+        self._runners.append(runner)
+
+    async def _load_boto3(self, site: Site) -> None:
+        try:
+            await site.decisions.sts.load()
+        except Trouble as trouble:
+            _log.warning("%s", trouble)
+
+    def _start_task(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+            self._workshop.audit.flush_counts()
+
+    # --- while it serves ---------------------------------------------------------------------------
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop_or_leave)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._start_task(self._reload()))
+
+    def _stop_or_leave(self) -> None:
+        if self._stop.is_set():
+            os._exit(0)
+        self._stop.set()
+
+    async def _reload(self) -> None:
+        async with self._reloading:
+            # Files are read and providers imported on a thread: callers are served meanwhile.
+            loaded = await asyncio.to_thread(registry.load, self._path, self._environ)
+            faults = list(loaded.faults)
+            try:
+                site = self._build_site(loaded) if loaded.configuration else None
+            except ConfigurationError as error:
+                site, faults = None, [*faults, *error.faults]
+            except Trouble as trouble:
+                _log.error("configuration kept: %s", trouble)
+                self._metrics.reloads.add("faulty")
+                return
+            for fault in faults:
+                _log.warning("%s", fault)
+            if site is None or loaded.configuration is None:
+                errors = sum(not fault.is_warning for fault in faults)
+                _log.error("configuration kept: %d faults", errors)
+                self._metrics.reloads.add("faulty")
+                return
+            self._swap(site, loaded.configuration)
+            _log.info("configuration reloaded")
+            self._metrics.reloads.add("done")
+
+    def _swap(self, site: Site, configuration: Configuration) -> None:
+        old, self._site = self._site, site
+        limits = configuration.settings.limits
+        self._workshop.limits.connections = limits.connections
+        self._workshop.limits.requests_per_second = limits.requests_per_second
+        self._workshop.cache.forget_demand()
+        self._workshop.audit.reopen()
+        logging.getLogger().setLevel(configuration.settings.log.level.upper())
+        self._hand_over(list(site.services))
+        old.retire()
+        self._start_task(self._load_boto3(site))
+
+    def _hand_over(self, services: list[tuple[SocketAddress, MetadataService]]) -> None:
+        """Put the new services behind the sockets that are open; those of changed addresses in order."""
+        moved: list[Listener] = []
+        for address, listener, _ in self._listeners:
+            match = next((pair for pair in services if pair[0] == address), None)
+            if match is None:
+                moved.append(listener)
+                _log.warning("listen: %s is no longer configured: needs a restart", address)
+            else:
+                services.remove(match)
+                listener.service = match[1]
+        for address, _ in services:
+            _log.warning("listen: %s is not open yet: needs a restart", address)
+        for listener, (_, service) in zip(moved, services, strict=False):
+            listener.service = service
+        for listener in moved[len(services) :]:
+            listener.service = listener.service.closed()
+
+    async def _explain(self, address: IPAddress, assumes: bool) -> Explanation:
+        decisions = self._site.decisions
+        sts = decisions.sts if assumes else None
+        return await explain(address, decisions.doors, sts=sts, clock=self._clock)
+
+    def _readiness(self) -> Readiness:
+        own_key = self._site.decisions.sts.own_key_trouble
+        return Readiness(
+            self._is_serving, {"own_key": f"refused: {own_key}" if own_key else "no trouble known"}
+        )
+
+    def _note_refused_renewal(self, session: RoleSession, refusal: Refusal) -> None:
+        self._metrics.renewals_refused.add()
+        _log.warning(
+            "%s (%s): %s; the credentials at hand are served to their end",
+            session.role_arn,
+            session.session_name,
+            refusal,
+        )
+
+    # --- end ---------------------------------------------------------------------------------------
+
+    async def _end(self) -> None:
+        _log.info("stopping")
+        self._is_serving = False
+        # One more round of the loop takes in the connections that wait in the kernel's line.
+        await asyncio.sleep(0)
+        for _, listener, server in self._listeners:
+            server.close()
+            listener.is_draining = True
+        if any(listener.open_connections for _, listener, _ in self._listeners):
+            await asyncio.sleep(DRAIN_SECONDS)
+        await asyncio.gather(*(listener.shutdown(FINISH_SECONDS) for _, listener, _ in self._listeners))
+        for task in self._background:
+            task.cancel()
+        for runner in self._runners:
+            await runner.cleanup()
+        await self._site.close()
+        self._workshop.sts_threads.close()
+        await self._workshop.cache.close()
+        self._workshop.audit.close(_AUDIT_PATIENCE)
+
+    def _register_gauges(self) -> None:
+        shop = self._workshop
+
+        def one(name: str, text: str, read: Callable[[], float], *, is_counter: bool = False) -> None:
+            self._metrics.gauges.append(Gauge(name, text, (), lambda: {(): read()}, is_counter=is_counter))
+
+        def soonest_expiry() -> float:
+            expiry = shop.cache.soonest_expiry()
+            return float("nan") if expiry is None else expiry - self._clock.wall()
+
+        def identities() -> Identities:
+            return self._site.decisions.identities
+
+        prefix = "imds_proxy_"
+        one(prefix + "credentials_held", "Role sessions in the cache.", lambda: shop.cache.size)
+        one(
+            prefix + "assume_role_flights",
+            "AssumeRole calls under way or waiting.",
+            lambda: shop.cache.flights,
+        )
+        one(prefix + "soonest_expiry_seconds", "Time until the first credentials held end.", soonest_expiry)
+        one(prefix + "identities_known", "Identities in the cache.", lambda: identities().size)
+        one(
+            prefix + "lookup_flights", "Look-ups of names under way or waiting.", lambda: identities().flights
+        )
+        one(prefix + "standings_known", "Callers with a verdict.", self._count_standings)
+        one(prefix + "allowances_known", "Callers whose requests are counted.", lambda: shop.limits.size)
+        one(prefix + "connections_open", "Open connections of callers.", self._count_connections)
+        one(prefix + "audit_waiting", "Audit records that wait to be written.", lambda: shop.audit.waiting)
+        one(prefix + "audit_written", "Audit records written.", lambda: shop.audit.written, is_counter=True)
+        one(
+            prefix + "audit_dropped",
+            "Audit records of refusals that were dropped.",
+            lambda: shop.audit.dropped,
+            is_counter=True,
+        )
+        self._metrics.gauges.append(
+            Gauge(
+                prefix + "build_info",
+                "The version that runs.",
+                ("version",),
+                lambda: {(__version__,): 1.0},
+            )
+        )
+
+    def _count_standings(self) -> float:
+        return sum(broker.size for broker in self._site.brokers.values())
+
+    def _count_connections(self) -> float:
+        return sum(listener.open_connections for _, listener, _ in self._listeners)
+
+
+def _announce(line: str) -> None:
+    """Say on stderr what a supervisor or a test waits for."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def serve(path: Path, environ: Mapping[str, str], loaded: registry.Loaded) -> None:
+    """Serve what was loaded from `path` until a signal ends it. Raises FederationError if it can't begin."""
+    assert loaded.configuration is not None
+    if not loaded.configuration.settings.aws.use_instance_metadata:
+        # A profile's `credential_source` would get past the chain that `assume_role` has cut short.
+        os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    with asyncio.Runner(loop_factory=_loop_factory(environ)) as runner:
+        runner.run(Server(path, environ).run(loaded))
+
+
+def _loop_factory(environ: Mapping[str, str]) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, where it is installed and `$IMDS_PROXY_EVENT_LOOP` does not say asyncio."""
+    if environ.get("IMDS_PROXY_EVENT_LOOP") == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

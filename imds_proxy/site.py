@@ -1,0 +1,205 @@
+"""From a configuration to its working parts. A reload makes a new site; the workshop stays."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+from imds_proxy.broker import Broker
+from imds_proxy.caller import Identities
+from imds_proxy.explain import Door
+from imds_proxy.imds_tokens import TokenKeys
+from imds_proxy.resolver import DNSResolver
+from imds_proxy.role_sessions import RoleSessions
+from imds_proxy.sts import Sts, StsSettings, StsThreads
+from imds_proxy.verdict import Denied, Judge
+from imds_proxy.web.guard import Guard
+from imds_proxy.web.imds import MetadataService
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from imds_proxy.audit import Audit
+    from imds_proxy.cache import CredentialCache
+    from imds_proxy.clock import Clock
+    from imds_proxy.config import Configuration, ListenSettings, SocketAddress
+    from imds_proxy.metrics import Metrics
+    from imds_proxy.registry import AnyProvider
+    from imds_proxy.web.documents import CredentialDocuments
+    from imds_proxy.web.limits import CallerLimits
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What outlives a reload: what is held, counted and written."""
+
+    cache: CredentialCache
+    sts_threads: StsThreads
+    audit: Audit
+    metrics: Metrics
+    limits: CallerLimits
+    documents: CredentialDocuments
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The part of a site that decides, for `explain` without a daemon."""
+
+    identities: Identities
+    judges: Mapping[str, Judge]
+    doors: tuple[Door, ...]
+    sts: Sts
+
+
+@dataclass(frozen=True)
+class Site:
+    """The working parts of one configuration."""
+
+    decisions: Decisions
+    brokers: Mapping[str, Broker]
+    services: tuple[tuple[SocketAddress, MetadataService], ...]
+    """In the order of `listen`."""
+
+    def retire(self) -> None:
+        """Let go of identities and verdicts: another site decides from now on."""
+        for broker in self.brokers.values():
+            broker.retire()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for broker in self.brokers.values():
+            await broker.close()
+
+
+def build_decisions(
+    configuration: Configuration,
+    providers: Mapping[str, AnyProvider],
+    *,
+    sts_threads: StsThreads,
+    metrics: Metrics,
+    clock: Clock,
+    warn: Callable[[str], None],
+) -> Decisions:
+    """Return the parts that decide. Raises ResolutionError when the system has no name servers."""
+    settings = configuration.settings
+    nameservers = settings.dns.nameservers
+    identities = Identities(
+        DNSResolver(
+            [(server.ip, server.port) for server in nameservers] if nameservers else None,
+            attempt_timeout=settings.dns.attempt_timeout,
+            deadline=settings.dns.deadline,
+        ),
+        settings.hosts,
+        deadline=settings.dns.deadline,
+        stale=settings.dns.stale,
+        clock=clock,
+    )
+    sts = Sts(_sts_settings(configuration), sts_threads, clock=clock, warn=warn, observe=metrics.observe_sts)
+    role_sessions = RoleSessions(
+        signer=sts.signer,
+        endpoint=sts.endpoint,
+        partition=settings.aws.partition,
+        duration=int(settings.aws.session_duration),
+        is_shared=settings.aws.session == "shared",
+        gateway=socket.gethostname(),
+    )
+    denied = Denied(
+        addresses=frozenset(one for one in settings.deny if isinstance(one, IPv4Address | IPv6Address)),
+        names=frozenset(one for one in settings.deny if isinstance(one, str)),
+    )
+    judges = {
+        name: Judge(
+            name,
+            provider,
+            accounts=configuration.accounts,
+            identities=identities,
+            role_sessions=role_sessions,
+            denied=denied,
+            stale=settings.dns.stale,
+            metrics=metrics,
+            clock=clock,
+        )
+        for name, provider in providers.items()
+    }
+    doors = tuple(
+        Door(str(listen.address), _guard(listen), judges[listen.provider]) for listen in settings.listen
+    )
+    return Decisions(identities, judges, doors, sts)
+
+
+def build_site(
+    configuration: Configuration,
+    providers: Mapping[str, AnyProvider],
+    *,
+    token_keys: tuple[bytes, ...],
+    workshop: Workshop,
+    warn: Callable[[str], None],
+) -> Site:
+    """Return the working parts of a configuration. Raises ResolutionError without name servers."""
+    settings = configuration.settings
+    decisions = build_decisions(
+        configuration,
+        providers,
+        sts_threads=workshop.sts_threads,
+        metrics=workshop.metrics,
+        clock=workshop.clock,
+        warn=warn,
+    )
+    brokers = {
+        name: Broker(
+            judge,
+            recheck=settings.dns.recheck,
+            cache=workshop.cache,
+            sts=decisions.sts,
+            audit=workshop.audit,
+            metrics=workshop.metrics,
+            clock=workshop.clock,
+        )
+        for name, judge in decisions.judges.items()
+    }
+    tokens = TokenKeys(token_keys)
+    services = tuple(
+        (
+            listen.address,
+            MetadataService(
+                guard=_guard(listen),
+                broker=brokers[listen.provider],
+                tokens=tokens,
+                imds_v1=listen.imds_v1,
+                hop_limit=listen.hop_limit,
+                region=settings.aws.region,
+                limits=workshop.limits,
+                credential_documents=workshop.documents,
+                metrics=workshop.metrics,
+                clock=workshop.clock,
+            ),
+        )
+        for listen in settings.listen
+    )
+    return Site(decisions, brokers, services)
+
+
+def _guard(listen: ListenSettings) -> Guard:
+    hosts = {str(host) for host in listen.hosts} | {str(listen.address.ip)}
+    if listen.address.ip.is_loopback:
+        # RFC 6761 section 6.3: the one name that nobody else can make lead somewhere.
+        hosts.add("localhost")
+    return Guard(listen.callers, listen.callers_except, frozenset(hosts))
+
+
+def _sts_settings(configuration: Configuration) -> StsSettings:
+    aws = configuration.settings.aws
+    secret = configuration.secret_key
+    return StsSettings(
+        region=aws.region,
+        access_key=aws.access_key,
+        secret_key=secret.get_secret_value() if secret else None,
+        profile=aws.profile,
+        sts_endpoint=aws.sts_endpoint,
+        https_proxy=aws.https_proxy,
+        ca_bundle=aws.ca_bundle,
+        use_instance_metadata=aws.use_instance_metadata,
+    )

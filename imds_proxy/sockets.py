@@ -1,0 +1,93 @@
+"""The listening sockets: made before anything else is loaded, so that a start that can't succeed fails at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from imds_proxy.errors import FederationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imds_proxy.config import SocketAddress
+
+BACKLOG = 4096
+
+
+class ListenError(FederationError):
+    """An address can't be listened on; the text names it and says what to do."""
+
+
+def open_listener(address: SocketAddress) -> socket.socket:
+    """Return a listening TCP socket. Port 0 takes any free one. Raises ListenError."""
+    family = socket.AF_INET if address.ip.version == 4 else socket.AF_INET6
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # `[::]` takes IPv4 callers too; their addresses are made IPv4 again before anyone looks.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not address.ip.is_unspecified))
+        sock.bind((str(address.ip), address.port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {address}: {error.strerror}{_advice(error)}") from error
+    return sock
+
+
+def open_unix_listener(path: Path) -> socket.socket:
+    """Return a listening unix socket that only our own user can open. Raises ListenError.
+
+    The socket of a daemon that was killed is replaced, that of one that answers is not.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_answered(path):
+            raise ListenError(f"cannot listen on {path}: another process does")
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(before)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
+    except ListenError:
+        sock.close()
+        raise
+    return sock
+
+
+def bound_address(sock: socket.socket) -> str:
+    """Return `ADDRESS:PORT`, IPv6 in brackets, as the socket is bound."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_answered(path: Path) -> bool:
+    if not path.is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _advice(error: OSError) -> str:
+    import errno
+
+    advice = {
+        errno.EADDRINUSE: " (who has it: ss -ltnp)",
+        errno.EADDRNOTAVAIL: " (this host does not have the address: ip address add ...)",
+        errno.EACCES: " (ports below 1024 need CAP_NET_BIND_SERVICE)",
+    }
+    return advice.get(error.errno or 0, "")

@@ -1,0 +1,157 @@
+"""AssumeRole for the event loop: calls on a bounded pool of threads, boto3 imported on one of them.
+
+Three outcomes: credentials, a Refusal (AccessDenied: the role says no) or an AWSError (everything else,
+our own key refused included).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
+
+from imds_proxy.errors import AWSError, OverloadError, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from imds_proxy.assume_role import RoleAssumer
+    from imds_proxy.clock import Clock
+    from imds_proxy.model import Credentials, RoleSession
+
+THREADS = 32
+_LONGEST_LINE = 4096
+_THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class StsSettings:
+    """Where STS is and whose key signs. Without a key, profile: boto3's own search, but never an IMDS."""
+
+    region: str
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    profile: str | None = None
+    sts_endpoint: str | None = None
+    https_proxy: str | None = None
+    ca_bundle: Path | None = None
+    use_instance_metadata: bool = False
+
+    def signer(self, environ: Mapping[str, str]) -> str:
+        """Return which key signs, as far as that is known without asking boto3 (which may not be loaded)."""
+        if self.access_key is not None:
+            return self.access_key
+        if self.profile is not None:
+            return f"profile {self.profile}"
+        return environ.get("AWS_ACCESS_KEY_ID") or f"profile {environ.get('AWS_PROFILE', 'default')}"
+
+    def endpoint(self, environ: Mapping[str, str]) -> str:
+        """Return the endpoint's URL if one is set, else the region's name."""
+        return (
+            self.sts_endpoint
+            or environ.get("AWS_ENDPOINT_URL_STS")
+            or environ.get("AWS_ENDPOINT_URL")
+            or self.region
+        )
+
+
+class StsThreads:
+    """The threads on which boto3 works, and the line in front of them."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sts")
+        self.line = 0
+        """How many calls are under way or wait for a thread."""
+
+    async def run(self, call: Callable[[], Result]) -> Result:
+        """Return what `call` returns on a thread. Raises OverloadError when the line is full."""
+        if self.line >= _LONGEST_LINE:
+            raise OverloadError("too many calls of STS wait for their turn")
+        self.line += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        finally:
+            self.line -= 1
+
+    def close(self) -> None:
+        """Take no more calls. Those under way end by themselves: nothing can interrupt a thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Sts:
+    """AssumeRole with the settings of one configuration. boto3 is imported by the first use, on a thread."""
+
+    def __init__(
+        self,
+        settings: StsSettings,
+        threads: StsThreads,
+        *,
+        clock: Clock,
+        warn: Callable[[str], None],
+        observe: Callable[[str, float], None],
+    ) -> None:
+        self._settings = settings
+        self._threads = threads
+        self._clock = clock
+        self._warn = warn
+        self._observe = observe
+        self._loading = Lock()
+        self._assumer: RoleAssumer | None = None
+        self.signer = settings.signer(os.environ)
+        self.endpoint = settings.endpoint(os.environ)
+        self.own_key_trouble: str | None = None
+        """Why STS refuses our own key, as of the last call; None when it does not."""
+
+    async def load(self) -> None:
+        """Import boto3 and make the client, so that the first caller need not wait for that."""
+        await self._threads.run(self._load)
+
+    async def assume(self, session: RoleSession) -> Credentials:
+        """Return new credentials for a role session. Raises Refusal, AWSError or OverloadError."""
+        started = self._clock.monotonic()
+        outcome = "trouble"
+        try:
+            credentials = await self._threads.run(lambda: self._load().assume(session))
+            outcome = "success"
+        except Refusal:
+            outcome = "refused"
+            raise
+        except AWSError as error:
+            outcome = _outcome_of(error)
+            self.own_key_trouble = str(error) if error.is_own_key else None
+            raise
+        finally:
+            self._observe(outcome, self._clock.monotonic() - started)
+        self.own_key_trouble = None
+        return credentials
+
+    async def diagnose_refusal(self, session: RoleSession) -> str:
+        """Say why a role was refused, as far as `iam:GetRole` tells: it sees our own account only."""
+        return await self._threads.run(lambda: self._load().diagnose_refusal(session))
+
+    def _load(self) -> RoleAssumer:
+        with self._loading:
+            if self._assumer is None:
+                # boto3 takes a quarter of a second to import: after the listeners are up, on a thread.
+                from imds_proxy.assume_role import RoleAssumer
+
+                self._assumer = RoleAssumer(
+                    self._settings,
+                    connections=self._threads.threads,
+                    wall=self._clock.wall,
+                    warn=self._warn,
+                )
+            return self._assumer
+
+
+def _outcome_of(error: AWSError) -> str:
+    if error.is_own_key:
+        return "own_key_refused"
+    return "throttled" if error.code in _THROTTLED else "trouble"

@@ -1,0 +1,154 @@
+"""The verdict on a caller: asks the provider, and makes exactly one grant of its answer, or none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imds_proxy.errors import ProviderError, Refusal, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imds_proxy.caller import IdentifiedCaller, Identities, Identity
+    from imds_proxy.clock import Clock
+    from imds_proxy.metrics import Metrics
+    from imds_proxy.model import Account, Grant, IPAddress, RoleSession
+    from imds_proxy.provider import Provider, ProviderSettings
+    from imds_proxy.role_sessions import RoleSessions
+
+_PROVIDER_PATIENCE = 5.0
+_GRANT_MEMORY = 60.0
+_REFUSAL_MEMORY = 5.0
+_TROUBLE_MEMORY = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided about a caller: granted (`session` is there), refused or trouble."""
+
+    outcome: str
+    reason: str
+    asked_at: float
+    """Monotonic seconds, as all times here: when what it rests on was asked for."""
+    fresh_until: float
+    names: tuple[str, ...] = ()
+    identity: Identity | None = None
+    grant: Grant | None = None
+    session: RoleSession | None = None
+    serve_until: float = 0.0
+    """Until when a grant counts on while a look-up does not answer."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Tell whether the names stand in for an answer that DNS does not give now."""
+        return self.identity is not None and self.identity.is_stale
+
+    def denial(self) -> Refusal | Trouble:
+        """Return the error that says why there is no grant."""
+        return Refusal(self.reason) if self.outcome == "refused" else Trouble(self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """What `deny:` cuts off."""
+
+    addresses: frozenset[IPAddress]
+    names: frozenset[str]
+
+
+class Judge:
+    """Decides about the callers of one provider."""
+
+    def __init__(
+        self,
+        name: str,
+        provider: Provider[ProviderSettings],
+        *,
+        accounts: Mapping[str, Account],
+        identities: Identities,
+        role_sessions: RoleSessions,
+        denied: Denied,
+        stale: float,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self._provider = provider
+        self._accounts = accounts
+        self._identities = identities
+        self._role_sessions = role_sessions
+        self._denied = denied
+        self._stale = stale
+        self._metrics = metrics
+        self._clock = clock
+
+    async def decide(self, address: IPAddress, not_before: float) -> Verdict:
+        """Return the verdict on the caller at `address`; names looked up before `not_before` don't count."""
+        started = self._clock.monotonic()
+        caller = self._identities.caller(address, not_before=not_before)
+        try:
+            if address in self._denied.addresses:
+                raise Refusal("the address is denied")
+            grant = await self._ask_provider(caller)
+            names = self._names_of(caller)
+            denied = self._denied.names.intersection(names)
+            if denied:
+                raise Refusal(f"the name {min(denied)} is denied")
+            session = self._role_sessions.session_for(grant, self._accounts[grant.account], names, address)
+        except Refusal as refusal:
+            return self._conclude("refused", str(refusal), caller, started, _REFUSAL_MEMORY)
+        except Trouble as trouble:
+            return self._conclude("trouble", str(trouble), caller, started, _TROUBLE_MEMORY)
+        identity = caller.identity
+        return Verdict(
+            "granted",
+            grant.reason,
+            asked_at=identity.asked_at if identity else started,
+            fresh_until=identity.valid_until if identity else started + _GRANT_MEMORY,
+            names=names,
+            identity=identity,
+            grant=grant,
+            session=session,
+            serve_until=(identity.confirmed_at if identity else started) + self._stale,
+        )
+
+    def _conclude(
+        self, outcome: str, reason: str, caller: IdentifiedCaller, started: float, memory: float
+    ) -> Verdict:
+        names = self._names_of(caller) if caller.identity else ()
+        until = self._clock.monotonic() + memory
+        return Verdict(outcome, reason, started, until, names=names, identity=caller.identity)
+
+    def _names_of(self, caller: IdentifiedCaller) -> tuple[str, ...]:
+        if caller.identity is not None:
+            return caller.identity.names
+        mapped = self._identities.mapped_name(caller.address)
+        return (mapped,) if mapped else ()
+
+    async def _ask_provider(self, caller: IdentifiedCaller) -> Grant:
+        try:
+            async with asyncio.timeout(_PROVIDER_PATIENCE):
+                grants = await self._provider.grants_for(caller)
+        except (Refusal, Trouble):
+            raise
+        except TimeoutError as error:
+            self._metrics.provider_errors.add(self.name)
+            raise ProviderError(f"provider {self.name}: no answer in {_PROVIDER_PATIENCE:.0f} s") from error
+        except Exception as error:
+            self._metrics.provider_errors.add(self.name)
+            _log.exception("provider %s: failed for %s", self.name, caller.address)
+            raise ProviderError(f"provider {self.name}: {type(error).__name__}: {error}") from error
+        roles = {(grant.account, grant.role) for grant in grants}
+        if not grants:
+            raise Refusal(f"provider {self.name} grants nothing")
+        if len(roles) > 1:
+            raise Refusal(f"provider {self.name} grants {len(roles)} roles, a machine has one")
+        grant = min(grants)
+        if grant.account not in self._accounts:
+            raise Refusal(f"provider {self.name} grants a role in {grant.account!r}, which accounts lacks")
+        return grant

@@ -1,0 +1,1 @@
+"""The aiohttp shell: guards, the metadata service, documents, the status pages."""

@@ -1,0 +1,116 @@
+"""The documents of the metadata service as bytes, in the form that real instances give them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import formatdate
+from hashlib import sha256
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imds_proxy.model import Credentials, RoleSession
+
+NOT_FOUND = b"""\
+<?xml version="1.0" encoding="iso-8859-1"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN"
+\t"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
+<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="en" lang="en">
+ <head>
+  <title>404 - Not Found</title>
+ </head>
+ <body>
+  <h1>404 - Not Found</h1>
+ </body>
+</html>
+"""
+BAD_REQUEST = NOT_FOUND.replace(b"404 - Not Found", b"400 - Bad Request")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A body and the date for `Last-Modified`."""
+
+    body: bytes
+    last_modified: str
+
+
+class CredentialDocuments:
+    """The document of each set of credentials, made once and dropped together with them."""
+
+    def __init__(self) -> None:
+        self._documents: WeakKeyDictionary[Credentials, Document] = WeakKeyDictionary()
+
+    def document_of(self, credentials: Credentials) -> Document:
+        """Return the document that ROLE answers."""
+        document = self._documents.get(credentials)
+        if document is None:
+            body = render_credentials(credentials)
+            document = Document(body, formatdate(credentials.received, usegmt=True))
+            self._documents[credentials] = document
+        return document
+
+
+def render_credentials(credentials: Credentials) -> bytes:
+    """Return the credential document: these keys in this order, as EC2 prints them."""
+    return _render(
+        {
+            "Code": "Success",
+            "LastUpdated": _utc(credentials.received),
+            "Type": "AWS-HMAC",
+            "AccessKeyId": credentials.access_key,
+            "SecretAccessKey": credentials.secret_key,
+            "Token": credentials.session_token,
+            "Expiration": credentials.expiration,
+        }
+    )
+
+
+def render_profile(session: RoleSession, received: float) -> bytes:
+    """Return `iam/info`. The ARN ends in the role's name: ec2-metadata (PyPI) takes it from there."""
+    arn = f"arn:{session.partition}:iam::{session.account_id}:instance-profile/{session.role_name}"
+    return _render(
+        {
+            "Code": "Success",
+            "LastUpdated": _utc(received),
+            "InstanceProfileArn": arn,
+            "InstanceProfileId": "AIPA" + sha256(arn.encode()).hexdigest()[:17].upper(),
+        }
+    )
+
+
+def render_identity(
+    *, account_id: str | None, region: str, zone: str, instance_id: str, address: str, pending: float
+) -> bytes:
+    """Return `dynamic/instance-identity/document`; what has no meaning outside EC2 is null."""
+    return _render(
+        {
+            "accountId": account_id,
+            "architecture": "x86_64",
+            "availabilityZone": zone,
+            "billingProducts": None,
+            "devpayProductCodes": None,
+            "marketplaceProductCodes": None,
+            "imageId": None,
+            "instanceId": instance_id,
+            "instanceType": None,
+            "kernelId": None,
+            "pendingTime": _utc(pending),
+            "privateIp": address,
+            "ramdiskId": None,
+            "region": region,
+            "version": "2017-09-30",
+        }
+    )
+
+
+def _render(values: Mapping[str, str | None]) -> bytes:
+    return json.dumps(values, indent=2, separators=(",", " : ")).encode("ascii")
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,318 @@
+"""The metadata service: one request in, one answer out.
+
+The order is fixed: peer, Host, forwarding headers (403), limits (503), method (405), IMDS token (401), path.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from copy import copy
+from dataclasses import replace
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from imds_proxy import naming
+from imds_proxy.errors import FederationError, OverloadError, Refusal, Trouble
+from imds_proxy.imds_tokens import parse_life
+from imds_proxy.web import documents, tree
+from imds_proxy.web.guard import FORWARDING_HEADERS
+from imds_proxy.web.listener import Connection, lower_hop_limit
+from imds_proxy.web.tree import Kind, Target, parse_target
+
+if TYPE_CHECKING:
+    from imds_proxy.broker import Broker, Standing
+    from imds_proxy.clock import Clock
+    from imds_proxy.imds_tokens import TokenKeys
+    from imds_proxy.metrics import Metrics
+    from imds_proxy.model import Credentials, IPAddress, RoleSession
+    from imds_proxy.web.guard import Guard
+    from imds_proxy.web.limits import CallerLimits
+
+TOKEN_HEADER = "X-aws-ec2-metadata-token"
+LIFE_HEADER = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
+
+STATUS_OF: tuple[tuple[type[FederationError], int], ...] = (
+    (Refusal, 404),
+    (OverloadError, 503),
+    (Trouble, 503),
+)
+"""The one table from errors to statuses; the first line that fits counts."""
+
+_ALLOW_READ = "GET, HEAD"
+_ALLOW_TOKEN = "OPTIONS, PUT"
+RoleOf = Callable[["Standing"], Awaitable[tuple["RoleSession", "Credentials"]]]
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_log = logging.getLogger(__name__)
+
+
+class MetadataService:
+    """What one listener serves under one configuration."""
+
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        broker: Broker,
+        tokens: TokenKeys,
+        imds_v1: bool,
+        hop_limit: int,
+        region: str,
+        limits: CallerLimits,
+        credential_documents: documents.CredentialDocuments,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.broker = broker
+        self.guard = guard
+        self._tokens = tokens
+        self._imds_v1 = imds_v1
+        self._hop_limit = hop_limit
+        self._region = region
+        self._zone = region + "a"
+        self._limits = limits
+        self._documents = credential_documents
+        self._requests = metrics.requests.counts
+        self._clock = clock
+        self._started = clock.wall()
+        self._started_text = formatdate(self._started, usegmt=True)
+
+    def closed(self) -> MetadataService:
+        """Return the same service with nobody let in: its address is no longer configured."""
+        service = copy(self)
+        service.guard = replace(self.guard, callers=())
+        return service
+
+    async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+        """Answer a request. Raises nothing but what ends the connection."""
+        target = parse_target(_path_of(request))
+        response = self._refuse_early(request, connection)
+        if response is None:
+            response = await self._answer_admitted(request, connection, target)
+        self._requests[target.kind.value, str(response.status)] += 1
+        return response
+
+    # --- before the caller counts -------------------------------------------------------------------
+
+    def _refuse_early(self, request: web.BaseRequest, connection: Connection) -> web.Response | None:
+        if connection.service is not self:
+            self._admit(connection)
+        headers = request.headers
+        if not connection.is_admitted or not self._is_for_us(request, connection):
+            return _empty(403)
+        if any(header in headers for header in FORWARDING_HEADERS):
+            return _empty(403)
+        if connection.is_excess or not self._limits.allow_request(connection.allowance):
+            response = _empty(503)
+            response.force_close()
+            return response
+        return None
+
+    def _admit(self, connection: Connection) -> None:
+        connection.service = self
+        connection.standing = None
+        connection.is_admitted = connection.peer is not None and self.guard.admits_peer(connection.peer)
+
+    def _is_for_us(self, request: web.BaseRequest, connection: Connection) -> bool:
+        hosts = request.headers.getall("Host", ())
+        if not self.guard.admits_host(hosts, connection.local):
+            return False
+        # RFC 9112 section 3.2.2: with an absolute target, its authority counts and Host does not.
+        target = request.raw_path
+        return target.startswith("/") or self.guard.admits_host((_authority_of(target),), connection.local)
+
+    # --- tokens ------------------------------------------------------------------------------------
+
+    async def _answer_admitted(
+        self, request: web.BaseRequest, connection: Connection, target: Target
+    ) -> web.Response:
+        assert connection.peer is not None
+        if target.kind is Kind.TOKEN:
+            return await self._answer_token(request, connection, connection.peer)
+        if request.method not in ("GET", "HEAD"):
+            # AWS: a PUT for a token on a dated path is refused, not redirected.
+            is_dated_token = target.kind is Kind.DATED_TOKEN and request.method == "PUT"
+            return _empty(403) if is_dated_token else _empty(405, Allow=_ALLOW_READ)
+        life: int | None = None
+        given = request.headers.getall(TOKEN_HEADER, ())
+        if given or not self._imds_v1:
+            life = self._remaining_life(given, connection.peer)
+            if life is None:
+                return _empty(401)
+        try:
+            return await self._answer_read(request, self._standing_of(connection), target, life)
+        except (Refusal, Trouble) as error:
+            return self._denial(error, target)
+
+    def _remaining_life(self, tokens: list[str] | tuple[str, ...], peer: IPAddress) -> int | None:
+        if len(tokens) != 1:
+            return None
+        return self._tokens.remaining_life(tokens[0], peer, self._clock.wall())
+
+    def _standing_of(self, connection: Connection) -> Standing:
+        standing = connection.standing
+        if standing is None or not standing.is_current:
+            assert connection.peer is not None
+            standing = connection.standing = self.broker.standing(connection.peer)
+        return standing
+
+    async def _answer_token(
+        self, request: web.BaseRequest, connection: Connection, peer: IPAddress
+    ) -> web.Response:
+        if request.method == "OPTIONS":
+            return _empty(200, Allow=_ALLOW_TOKEN)
+        if request.method != "PUT":
+            return _empty(405, Allow=_ALLOW_TOKEN)
+        if request.transport is not None:
+            lower_hop_limit(request.transport, self._hop_limit)
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            # s3fs sends its empty PUT chunked and waits for this before it ends it.
+            await request.writer.write(_CONTINUE)
+        asked = request.headers.getall(LIFE_HEADER, ())
+        life = parse_life(asked[0]) if len(asked) == 1 else None
+        if life is None:
+            return _page(400, documents.BAD_REQUEST)
+        try:
+            await self.broker.prepare(self._standing_of(connection))
+        except Exception:
+            # A token tells no verdict, and an error here would make some clients fall back to IMDSv1.
+            _log.exception("could not prepare the answer for %s", peer)
+        token = self._tokens.issue(peer, life, self._clock.wall())
+        return self._ok(token.encode("ascii"), life=life)
+
+    # --- reading -----------------------------------------------------------------------------------
+
+    async def _answer_read(
+        self, request: web.BaseRequest, standing: Standing, target: Target, life: int | None
+    ) -> web.Response:
+        if request.method == "HEAD":
+            return await self._answer_head(standing, target, life)
+        if target.kind is Kind.ROLE:
+            credentials = self.broker.credentials_at_hand(standing, target.role)
+            if credentials is None:
+                credentials = await self.broker.credentials(standing, target.role)
+            document = self._documents.document_of(credentials)
+            return self._ok(document.body, life=life, last_modified=document.last_modified)
+        if target.kind is Kind.ROLE_LIST:
+            role = await self.broker.role_name(standing, improves=life is None)
+            return self._ok(role.encode("ascii"), life=life)
+        return await self._answer_metadata(standing, target, life, role_of=self.broker.obtain)
+
+    async def _answer_head(self, standing: Standing, target: Target, life: int | None) -> web.Response:
+        """Answer as GET would by what is known now; aiohttp leaves the body out."""
+        if target.kind not in (Kind.ROLE, Kind.ROLE_LIST):
+            return await self._answer_metadata(standing, target, life, role_of=self._peek)
+        session, credentials = self.broker.peek(standing)
+        if target.kind is Kind.ROLE_LIST:
+            return self._ok(session.role_name.encode("ascii"), life=life)
+        if target.role != session.role_name:
+            return self._not_found(target)
+        document = self._documents.document_of(credentials)
+        return self._ok(document.body, life=life, last_modified=document.last_modified)
+
+    async def _peek(self, standing: Standing) -> tuple[RoleSession, Credentials]:
+        return self.broker.peek(standing)
+
+    async def _answer_metadata(
+        self, standing: Standing, target: Target, life: int | None, *, role_of: RoleOf
+    ) -> web.Response:
+        body: bytes | None = None
+        if target.kind is not Kind.UNKNOWN:
+            body = tree.fixed_listing(target.segments)
+            if body is None:
+                facts = await self._facts_of(standing, target, role_of)
+                body = tree.find(tree.metadata_tree(facts), target.segments[1:])
+        return self._not_found(target) if body is None else self._ok(body, life=life)
+
+    async def _facts_of(self, standing: Standing, target: Target, role_of: RoleOf) -> tree.Facts:
+        """Find out what the path needs: the region, for one, must not wait for DNS or STS."""
+        session: RoleSession | None = None
+        received = 0.0
+        names: tuple[str, ...] = ()
+        if tree.shows_identity(target.segments):
+            try:
+                session, credentials = await role_of(standing)
+                received = credentials.received
+            except (Refusal, Trouble):
+                if target.is_iam:
+                    raise
+            names = self._names_of(standing)
+        address = standing.address
+        instance_id = naming.instance_id(names[0] if names else str(address))
+        account_id = session.account_id if session else None
+        return tree.Facts(
+            region=self._region,
+            zone=self._zone,
+            address=str(address),
+            is_ipv4=address.version == 4,
+            instance_id=instance_id,
+            hostname=names[0] if names else None,
+            identity_document=documents.render_identity(
+                account_id=account_id,
+                region=self._region,
+                zone=self._zone,
+                instance_id=instance_id,
+                address=str(address),
+                pending=self._started,
+            ),
+            profile=documents.render_profile(session, received) if session else None,
+            role=session.role_name if session else None,
+        )
+
+    def _names_of(self, standing: Standing) -> tuple[str, ...]:
+        """Return the confirmed names. Raises Trouble while they are unknown: an instance id made without
+        them would change when they come back.
+        """
+        verdict = standing.verdict
+        if verdict is None:
+            raise Trouble("nothing is known yet")
+        if verdict.outcome == "trouble" and not verdict.names:
+            raise verdict.denial()
+        return verdict.names
+
+    # --- answers -----------------------------------------------------------------------------------
+
+    def _ok(self, body: bytes, *, life: int | None, last_modified: str | None = None) -> web.Response:
+        headers = CIMultiDict(_OK_HEADERS)
+        headers["Last-Modified"] = last_modified or self._started_text
+        if life is not None:
+            headers[LIFE_HEADER] = str(life)
+        return web.Response(body=body, headers=headers)
+
+    def _denial(self, error: FederationError, target: Target) -> web.Response:
+        status = next(status for kind, status in STATUS_OF if isinstance(error, kind))
+        return self._not_found(target) if status == 404 else _empty(status)
+
+    def _not_found(self, target: Target) -> web.Response:
+        # GDAL and awscrt take the body of an error below `iam/` for a role's name or a token.
+        return _empty(404) if target.is_iam else _page(404, documents.NOT_FOUND)
+
+
+_COMMON_HEADERS = {"Server": "EC2ws"}
+_OK_HEADERS = CIMultiDict({**_COMMON_HEADERS, "Content-Type": "text/plain", "Accept-Ranges": "none"})
+
+
+def _empty(status: int, **headers: str) -> web.Response:
+    return web.Response(status=status, headers={**_COMMON_HEADERS, **headers})
+
+
+def _page(status: int, body: bytes) -> web.Response:
+    return web.Response(status=status, body=body, headers={**_COMMON_HEADERS, "Content-Type": "text/html"})
+
+
+def _path_of(request: web.BaseRequest) -> str:
+    """Return the path as it was sent, that of an absolute target included."""
+    target = request.raw_path
+    if target.startswith("/"):
+        return target
+    _, _, rest = target.partition("://")
+    return "/" + rest.partition("/")[2]
+
+
+def _authority_of(target: str) -> str:
+    return target.partition("://")[2].partition("/")[0]

@@ -1,0 +1,120 @@
+"""A listener: its sockets' connections, each with what stays the same from request to request."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from imds_proxy.model import canonical_address
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from imds_proxy.broker import Standing
+    from imds_proxy.model import IPAddress
+    from imds_proxy.web.imds import MetadataService
+    from imds_proxy.web.limits import Allowance, CallerLimits
+
+KEEP_ALIVE_SECONDS = 75.0
+LINGER_SECONDS = 2.0
+_LONGEST_LINE = 8190
+
+_log = logging.getLogger(__name__)
+
+
+class Connection:
+    """What is known of one connection: both ends, and how its peer stands."""
+
+    __slots__ = ("allowance", "is_admitted", "is_excess", "local", "peer", "service", "standing")
+
+    def __init__(self, peer: IPAddress | None, local: IPAddress | None) -> None:
+        self.peer = peer
+        self.local = local
+        self.service: MetadataService | None = None
+        """The service that looked at the peer; another one (after a reload) looks again."""
+        self.is_admitted = False
+        self.is_excess = False
+        self.standing: Standing | None = None
+        self.allowance: Allowance | None = None
+
+
+class Listener(web.Server):
+    """aiohttp's low-level server with one service behind it, which a reload replaces."""
+
+    def __init__(self, service: MetadataService, limits: CallerLimits) -> None:
+        super().__init__(
+            self._answer,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+            access_log=None,
+            logger=_log,
+        )
+        self.service = service
+        self.limits = limits
+        self.is_draining = False
+        self._open: dict[RequestHandler, Connection] = {}
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Note both ends of a new connection and whether its caller has too many."""
+        super().connection_made(handler, transport)
+        connection = Connection(
+            _address_of(transport.get_extra_info("peername")),
+            _address_of(transport.get_extra_info("sockname")),
+        )
+        if connection.peer is not None:
+            allowance = self.limits.allowance_of(connection.peer)
+            allowance.connections += 1
+            connection.allowance = allowance
+            connection.is_excess = allowance.connections > self.limits.connections
+        self._open[handler] = connection
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """Give the connection back to its caller's allowance."""
+        super().connection_lost(handler, exc)
+        connection = self._open.pop(handler, None)
+        if connection is not None and connection.allowance is not None:
+            connection.allowance.connections -= 1
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = self._open.get(request.protocol)
+        if connection is None:
+            raise ConnectionResetError("the connection is gone")
+        response = await self.service.answer(request, connection)
+        if self.is_draining:
+            response.force_close()
+        return response
+
+
+def _address_of(name: object) -> IPAddress | None:
+    """Return the address in a socket name; None for a unix socket or a connection that is gone already."""
+    if isinstance(name, tuple) and name:
+        try:
+            return canonical_address(str(name[0]))
+        except ValueError:
+            return None
+    return None
+
+
+def lower_hop_limit(transport: asyncio.Transport, hops: int) -> None:
+    """Let what this connection sends from now on travel no further than `hops`.
+
+    It is never raised again: TCP stamps the limit when it transmits, so the retransmission of a lost packet
+    would leave with the raised one and carry the token out.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)

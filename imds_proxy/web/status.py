@@ -1,0 +1,65 @@
+"""The admin pages: /healthz, /readyz, /metrics; on the admin socket /explain as well. Never for callers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from imds_proxy.metrics import Metrics, render
+from imds_proxy.model import canonical_address
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from imds_proxy.explain import Explanation
+    from imds_proxy.model import IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the daemon listens and is configured. DNS and STS are details: an outage must not empty a balancer."""
+
+    is_ready: bool
+    details: dict[str, str]
+
+
+def build_status_app(
+    metrics: Metrics,
+    readiness: Callable[[], Readiness],
+    explain: Callable[[IPAddress, bool], Awaitable[Explanation]] | None = None,
+) -> web.Application:
+    """Return the pages for the admin address, or with `explain` those of the admin socket."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        state = readiness()
+        body = {"status": "ready" if state.is_ready else "not ready", **state.details}
+        return web.json_response(body, status=200 if state.is_ready else 503)
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        # Some milliseconds of text: made on a thread, so that no caller waits for a scrape.
+        body = await asyncio.to_thread(render, metrics.snapshot())
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def show_explanation(request: web.Request) -> web.Response:
+        assert explain is not None
+        try:
+            address = canonical_address(request.query["address"])
+        except (KeyError, ValueError):
+            raise web.HTTPBadRequest(text="address: not an IP address\n") from None
+        explanation = await explain(address, request.query.get("assume") == "1")
+        return web.json_response(asdict(explanation), dumps=json.dumps)
+
+    app = web.Application()
+    app.add_routes(
+        [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", show_metrics)]
+    )
+    if explain is not None:
+        app.router.add_get("/explain", show_explanation)
+    return app

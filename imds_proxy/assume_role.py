@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef, AssumeRoleResponseTypeDef
 
-    from imds_proxy.sts import StsSettings
+    from imds_proxy.sts_settings import StsSettings
 
 _CONNECT_TIMEOUT = 2
 _READ_TIMEOUT = 10

@@ -28,7 +28,7 @@ config_option = click.option(
     "path",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="The configuration: a YAML file, or a folder of them.  [default: $IMDS_PROXY_CONFIG, then /etc/imds-proxy]",
+    help="A YAML file, or a folder of them.  [default: $IMDS_PROXY_CONFIG, then /etc/imds-proxy]",
 )
 
 

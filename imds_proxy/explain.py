@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from imds_proxy.errors import Refusal, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from imds_proxy.clock import Clock
     from imds_proxy.model import IPAddress
     from imds_proxy.sts import Sts
     from imds_proxy.verdict import Judge, Verdict
-    from imds_proxy.web.guard import Guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Door:
     """A listener as far as a decision goes: who is let in and who decides."""
 
     address: str
-    guard: Guard
+    admits: Callable[[IPAddress], bool]
     judge: Judge
 
 
@@ -70,7 +69,7 @@ async def explain(address: IPAddress, doors: Sequence[Door], *, sts: Sts | None,
 
 def _find_door(address: IPAddress, doors: Sequence[Door], steps: list[str]) -> Door | None:
     for door in doors:
-        if door.guard.admits_peer(address):
+        if door.admits(address):
             steps.append(f"listener {door.address}: {address} is in its callers")
             return door
         steps.append(f"listener {door.address}: {address} is not in its callers, or in callers_except")

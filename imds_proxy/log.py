@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import sys
+from contextlib import suppress
 from logging.handlers import QueueHandler, QueueListener
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,8 @@ class _LossyQueueHandler(QueueHandler):
 
     def enqueue(self, record: LogRecord) -> None:
         """Put the record into the line if there is room."""
-        try:
+        with suppress(queue.Full):
             self.queue.put_nowait(record)
-        except queue.Full:
-            pass
 
 
 def start_log(level: str) -> QueueListener:

@@ -19,7 +19,7 @@ class Tally:
         self.name = name
         self.documentation = documentation
         self.labels = labels
-        self.counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        self.counts: defaultdict[tuple[str | int, ...], int] = defaultdict(int)
 
     def add(self, *labels: str) -> None:
         """Count one."""
@@ -140,7 +140,12 @@ class Metrics:
     def snapshot(self) -> Snapshot:
         """Return all values as they are now."""
         counters = [
-            (t.name, t.documentation, t.labels, {key: float(n) for key, n in t.counts.items()})
+            (
+                t.name,
+                t.documentation,
+                t.labels,
+                {tuple(map(str, key)): float(n) for key, n in t.counts.items()},
+            )
             for t in self.tallies()
         ]
         read = [(g, g.name, g.documentation, g.labels, dict(g.read())) for g in self.gauges]

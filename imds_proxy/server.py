@@ -22,7 +22,7 @@ from imds_proxy.site import Site, Workshop, build_site
 from imds_proxy.sockets import BACKLOG, bound_address, open_listener, open_unix_listener
 from imds_proxy.sts import StsThreads
 from imds_proxy.token_keys import own_token_keys, passing_token_key
-from imds_proxy.web.documents import CredentialDocuments
+from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.limits import CallerLimits
 from imds_proxy.web.listener import Listener
 from imds_proxy.web.status import Readiness, build_status_app
@@ -91,7 +91,7 @@ class Server:
                 requests_per_second=settings.limits.requests_per_second,
                 clock=self._clock,
             ),
-            documents=CredentialDocuments(),
+            pages=CredentialPages(),
             clock=self._clock,
         )
         self._site = self._build_site(loaded)
@@ -228,7 +228,7 @@ class Server:
         for listener in moved[len(services) :]:
             listener.service = listener.service.closed()
 
-    async def _explain(self, address: IPAddress, assumes: bool) -> Explanation:
+    async def _explain(self, address: IPAddress, *, assumes: bool) -> Explanation:
         decisions = self._site.decisions
         sts = decisions.sts if assumes else None
         return await explain(address, decisions.doors, sts=sts, clock=self._clock)

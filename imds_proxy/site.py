@@ -13,7 +13,8 @@ from imds_proxy.explain import Door
 from imds_proxy.imds_tokens import TokenKeys
 from imds_proxy.resolver import DNSResolver
 from imds_proxy.role_sessions import RoleSessions
-from imds_proxy.sts import Sts, StsSettings, StsThreads
+from imds_proxy.sts import Sts, StsThreads
+from imds_proxy.sts_settings import StsSettings
 from imds_proxy.verdict import Denied, Judge
 from imds_proxy.web.guard import Guard
 from imds_proxy.web.imds import MetadataService
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from imds_proxy.config import Configuration, ListenSettings, SocketAddress
     from imds_proxy.metrics import Metrics
     from imds_proxy.registry import AnyProvider
-    from imds_proxy.web.documents import CredentialDocuments
+    from imds_proxy.web.documents import CredentialPages
     from imds_proxy.web.limits import CallerLimits
 
 
@@ -40,7 +41,7 @@ class Workshop:
     audit: Audit
     metrics: Metrics
     limits: CallerLimits
-    documents: CredentialDocuments
+    pages: CredentialPages
     clock: Clock
 
 
@@ -125,7 +126,8 @@ def build_decisions(
         for name, provider in providers.items()
     }
     doors = tuple(
-        Door(str(listen.address), _guard(listen), judges[listen.provider]) for listen in settings.listen
+        Door(str(listen.address), _guard(listen).admits_peer, judges[listen.provider])
+        for listen in settings.listen
     )
     return Decisions(identities, judges, doors, sts)
 
@@ -172,7 +174,7 @@ def build_site(
                 hop_limit=listen.hop_limit,
                 region=settings.aws.region,
                 limits=workshop.limits,
-                credential_documents=workshop.documents,
+                credential_pages=workshop.pages,
                 metrics=workshop.metrics,
                 clock=workshop.clock,
             ),

@@ -1,7 +1,8 @@
-"""The listening sockets: made before anything else is loaded, so that a start that can't succeed fails at once."""
+"""The listening sockets, opened before anything else, so that a start that can't succeed fails at once."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ def open_listener(address: SocketAddress) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not address.ip.is_unspecified))
         sock.bind((str(address.ip), address.port))
         sock.listen(BACKLOG)
-        sock.setblocking(False)
+        sock.settimeout(0)
     except OSError as error:
         sock.close()
         raise ListenError(f"cannot listen on {address}: {error.strerror}{_advice(error)}") from error
@@ -54,7 +55,7 @@ def open_unix_listener(path: Path) -> socket.socket:
         finally:
             os.umask(before)
         sock.listen(BACKLOG)
-        sock.setblocking(False)
+        sock.settimeout(0)
     except OSError as error:
         sock.close()
         raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
@@ -83,8 +84,6 @@ def _is_answered(path: Path) -> bool:
 
 
 def _advice(error: OSError) -> str:
-    import errno
-
     advice = {
         errno.EADDRINUSE: " (who has it: ss -ltnp)",
         errno.EADDRNOTAVAIL: " (this host does not have the address: ip address add ...)",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from imds_proxy.web.answer import Page, render_page
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from imds_proxy.model import Credentials, RoleSession
 
-NOT_FOUND = b"""\
+_NOT_FOUND = b"""\
 <?xml version="1.0" encoding="iso-8859-1"?>
 <!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN"
 \t"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
@@ -28,31 +29,35 @@ NOT_FOUND = b"""\
  </body>
 </html>
 """
-BAD_REQUEST = NOT_FOUND.replace(b"404 - Not Found", b"400 - Bad Request")
+NOT_FOUND_PAGE = render_page(404, _NOT_FOUND, Content_Type="text/html")
+BAD_REQUEST_PAGE = render_page(
+    400, _NOT_FOUND.replace(b"404 - Not Found", b"400 - Bad Request"), Content_Type="text/html"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A body and the date for `Last-Modified`."""
-
-    body: bytes
-    last_modified: str
-
-
-class CredentialDocuments:
-    """The document of each set of credentials, made once and dropped together with them."""
+class CredentialPages:
+    """The page of each set of credentials, made once and dropped together with them."""
 
     def __init__(self) -> None:
-        self._documents: WeakKeyDictionary[Credentials, Document] = WeakKeyDictionary()
+        self._pages: WeakKeyDictionary[Credentials, Page] = WeakKeyDictionary()
 
-    def document_of(self, credentials: Credentials) -> Document:
-        """Return the document that ROLE answers."""
-        document = self._documents.get(credentials)
-        if document is None:
-            body = render_credentials(credentials)
-            document = Document(body, formatdate(credentials.received, usegmt=True))
-            self._documents[credentials] = document
-        return document
+    def page_of(self, credentials: Credentials) -> Page:
+        """Return what ROLE answers."""
+        page = self._pages.get(credentials)
+        if page is None:
+            page = self._pages[credentials] = render_ok(render_credentials(credentials), credentials.received)
+        return page
+
+
+def render_ok(body: bytes, last_modified: float) -> Page:
+    """Return a page with the headers of every 200; `last_modified` is seconds UTC since 1970."""
+    return render_page(
+        200,
+        body,
+        Content_Type="text/plain",
+        Accept_Ranges="none",
+        Last_Modified=formatdate(last_modified, usegmt=True),
+    )
 
 
 def render_credentials(credentials: Credentials) -> bytes:

@@ -7,6 +7,8 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
+from multidict import istr
+
 from imds_proxy.model import canonical_address
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ IPNetwork = IPv4Network | IPv6Network
 METADATA_HOSTS = frozenset({"169.254.169.254", "fd00:ec2::254"})
 """The addresses that clients name in Host even when the packets end elsewhere."""
 
-FORWARDING_HEADERS = ("X-Forwarded-For", "Forwarded", "Via")
+FORWARDING_HEADERS = (istr("X-Forwarded-For"), istr("Forwarded"), istr("Via"))
 """A request with one of these was passed on: its peer is a proxy and says nothing about the caller."""
 
 
@@ -37,8 +39,8 @@ class Guard:
         """Tell whether the peer is in `callers` and not in `callers_except`."""
         return _lies_in(address, self.callers) and not _lies_in(address, self.callers_except)
 
-    def admits_host(self, values: Sequence[str], local: IPAddress | None) -> bool:
-        """Tell whether the Host header (all its values) names this service.
+    def admits_host(self, values: Sequence[str], local: str | None) -> bool:
+        """Tell whether the Host header (all its values) names this service, or the address connected to.
 
         A page that a browser loaded from `attacker.example`, whose name then leads to our address (DNS
         rebinding), still says `attacker.example` here. The port does not matter: some clients leave it out.
@@ -48,7 +50,7 @@ class Guard:
         host = host_of(values[0])
         if host is None:
             return False
-        return host in self.hosts or host in METADATA_HOSTS or (local is not None and host == str(local))
+        return host in self.hosts or host in METADATA_HOSTS or host == local
 
 
 def _lies_in(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:

@@ -9,16 +9,16 @@ import logging
 from collections.abc import Awaitable, Callable
 from copy import copy
 from dataclasses import replace
-from email.utils import formatdate
+from functools import cache
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from imds_proxy import naming
 from imds_proxy.errors import FederationError, OverloadError, Refusal, Trouble
 from imds_proxy.imds_tokens import parse_life
 from imds_proxy.web import documents, tree
+from imds_proxy.web.answer import Answer, render_page
 from imds_proxy.web.guard import FORWARDING_HEADERS
 from imds_proxy.web.listener import Connection, lower_hop_limit
 from imds_proxy.web.tree import Kind, Target, parse_target
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from imds_proxy.imds_tokens import TokenKeys
     from imds_proxy.metrics import Metrics
     from imds_proxy.model import Credentials, IPAddress, RoleSession
+    from imds_proxy.web.answer import Page
     from imds_proxy.web.guard import Guard
     from imds_proxy.web.limits import CallerLimits
 
 TOKEN_HEADER = "X-aws-ec2-metadata-token"
 LIFE_HEADER = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
+_LIFE_HEADER_BYTES = LIFE_HEADER.encode("ascii")
 
 STATUS_OF: tuple[tuple[type[FederationError], int], ...] = (
     (Refusal, 404),
@@ -64,7 +66,7 @@ class MetadataService:
         hop_limit: int,
         region: str,
         limits: CallerLimits,
-        credential_documents: documents.CredentialDocuments,
+        credential_pages: documents.CredentialPages,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -76,11 +78,10 @@ class MetadataService:
         self._region = region
         self._zone = region + "a"
         self._limits = limits
-        self._documents = credential_documents
+        self._pages = credential_pages
         self._requests = metrics.requests.counts
         self._clock = clock
         self._started = clock.wall()
-        self._started_text = formatdate(self._started, usegmt=True)
 
     def closed(self) -> MetadataService:
         """Return the same service with nobody let in: its address is no longer configured."""
@@ -94,21 +95,22 @@ class MetadataService:
         response = self._refuse_early(request, connection)
         if response is None:
             response = await self._answer_admitted(request, connection, target)
-        self._requests[target.kind.value, str(response.status)] += 1
+        self._requests[target.kind, response.status] += 1
         return response
 
     # --- before the caller counts -------------------------------------------------------------------
 
-    def _refuse_early(self, request: web.BaseRequest, connection: Connection) -> web.Response | None:
+    def _refuse_early(self, request: web.BaseRequest, connection: Connection) -> Answer | None:
         if connection.service is not self:
             self._admit(connection)
         headers = request.headers
         if not connection.is_admitted or not self._is_for_us(request, connection):
-            return _empty(403)
-        if any(header in headers for header in FORWARDING_HEADERS):
-            return _empty(403)
+            return Answer(_empty(403))
+        for header in FORWARDING_HEADERS:
+            if header in headers:
+                return Answer(_empty(403))
         if connection.is_excess or not self._limits.allow_request(connection.allowance):
-            response = _empty(503)
+            response = Answer(_empty(503))
             response.force_close()
             return response
         return None
@@ -120,30 +122,32 @@ class MetadataService:
 
     def _is_for_us(self, request: web.BaseRequest, connection: Connection) -> bool:
         hosts = request.headers.getall("Host", ())
-        if not self.guard.admits_host(hosts, connection.local):
+        if not self.guard.admits_host(hosts, connection.local_host):
             return False
         # RFC 9112 section 3.2.2: with an absolute target, its authority counts and Host does not.
         target = request.raw_path
-        return target.startswith("/") or self.guard.admits_host((_authority_of(target),), connection.local)
+        return target.startswith("/") or self.guard.admits_host(
+            (_authority_of(target),), connection.local_host
+        )
 
     # --- tokens ------------------------------------------------------------------------------------
 
     async def _answer_admitted(
         self, request: web.BaseRequest, connection: Connection, target: Target
-    ) -> web.Response:
+    ) -> Answer:
         assert connection.peer is not None
         if target.kind is Kind.TOKEN:
             return await self._answer_token(request, connection, connection.peer)
         if request.method not in ("GET", "HEAD"):
             # AWS: a PUT for a token on a dated path is refused, not redirected.
             is_dated_token = target.kind is Kind.DATED_TOKEN and request.method == "PUT"
-            return _empty(403) if is_dated_token else _empty(405, Allow=_ALLOW_READ)
+            return Answer(_empty(403) if is_dated_token else _empty(405, _ALLOW_READ))
         life: int | None = None
         given = request.headers.getall(TOKEN_HEADER, ())
         if given or not self._imds_v1:
             life = self._remaining_life(given, connection.peer)
             if life is None:
-                return _empty(401)
+                return Answer(_empty(401))
         try:
             return await self._answer_read(request, self._standing_of(connection), target, life)
         except (Refusal, Trouble) as error:
@@ -163,11 +167,11 @@ class MetadataService:
 
     async def _answer_token(
         self, request: web.BaseRequest, connection: Connection, peer: IPAddress
-    ) -> web.Response:
+    ) -> Answer:
         if request.method == "OPTIONS":
-            return _empty(200, Allow=_ALLOW_TOKEN)
+            return Answer(_empty(200, _ALLOW_TOKEN))
         if request.method != "PUT":
-            return _empty(405, Allow=_ALLOW_TOKEN)
+            return Answer(_empty(405, _ALLOW_TOKEN))
         if request.transport is not None:
             lower_hop_limit(request.transport, self._hop_limit)
         if request.headers.get("Expect", "").lower() == "100-continue":
@@ -176,7 +180,7 @@ class MetadataService:
         asked = request.headers.getall(LIFE_HEADER, ())
         life = parse_life(asked[0]) if len(asked) == 1 else None
         if life is None:
-            return _page(400, documents.BAD_REQUEST)
+            return Answer(documents.BAD_REQUEST_PAGE)
         try:
             await self.broker.prepare(self._standing_of(connection))
         except Exception:
@@ -189,21 +193,20 @@ class MetadataService:
 
     async def _answer_read(
         self, request: web.BaseRequest, standing: Standing, target: Target, life: int | None
-    ) -> web.Response:
+    ) -> Answer:
         if request.method == "HEAD":
             return await self._answer_head(standing, target, life)
         if target.kind is Kind.ROLE:
             credentials = self.broker.credentials_at_hand(standing, target.role)
             if credentials is None:
                 credentials = await self.broker.credentials(standing, target.role)
-            document = self._documents.document_of(credentials)
-            return self._ok(document.body, life=life, last_modified=document.last_modified)
+            return _with_life(self._pages.page_of(credentials), life)
         if target.kind is Kind.ROLE_LIST:
             role = await self.broker.role_name(standing, improves=life is None)
             return self._ok(role.encode("ascii"), life=life)
         return await self._answer_metadata(standing, target, life, role_of=self.broker.obtain)
 
-    async def _answer_head(self, standing: Standing, target: Target, life: int | None) -> web.Response:
+    async def _answer_head(self, standing: Standing, target: Target, life: int | None) -> Answer:
         """Answer as GET would by what is known now; aiohttp leaves the body out."""
         if target.kind not in (Kind.ROLE, Kind.ROLE_LIST):
             return await self._answer_metadata(standing, target, life, role_of=self._peek)
@@ -212,15 +215,14 @@ class MetadataService:
             return self._ok(session.role_name.encode("ascii"), life=life)
         if target.role != session.role_name:
             return self._not_found(target)
-        document = self._documents.document_of(credentials)
-        return self._ok(document.body, life=life, last_modified=document.last_modified)
+        return _with_life(self._pages.page_of(credentials), life)
 
     async def _peek(self, standing: Standing) -> tuple[RoleSession, Credentials]:
         return self.broker.peek(standing)
 
     async def _answer_metadata(
         self, standing: Standing, target: Target, life: int | None, *, role_of: RoleOf
-    ) -> web.Response:
+    ) -> Answer:
         body: bytes | None = None
         if target.kind is not Kind.UNKNOWN:
             body = tree.fixed_listing(target.segments)
@@ -277,32 +279,26 @@ class MetadataService:
 
     # --- answers -----------------------------------------------------------------------------------
 
-    def _ok(self, body: bytes, *, life: int | None, last_modified: str | None = None) -> web.Response:
-        headers = CIMultiDict(_OK_HEADERS)
-        headers["Last-Modified"] = last_modified or self._started_text
-        if life is not None:
-            headers[LIFE_HEADER] = str(life)
-        return web.Response(body=body, headers=headers)
+    def _ok(self, body: bytes, *, life: int | None) -> Answer:
+        return _with_life(documents.render_ok(body, self._started), life)
 
-    def _denial(self, error: FederationError, target: Target) -> web.Response:
+    def _denial(self, error: FederationError, target: Target) -> Answer:
         status = next(status for kind, status in STATUS_OF if isinstance(error, kind))
-        return self._not_found(target) if status == 404 else _empty(status)
+        return self._not_found(target) if status == 404 else Answer(_empty(status))
 
-    def _not_found(self, target: Target) -> web.Response:
+    def _not_found(self, target: Target) -> Answer:
         # GDAL and awscrt take the body of an error below `iam/` for a role's name or a token.
-        return _empty(404) if target.is_iam else _page(404, documents.NOT_FOUND)
+        return Answer(_empty(404) if target.is_iam else documents.NOT_FOUND_PAGE)
 
 
-_COMMON_HEADERS = {"Server": "EC2ws"}
-_OK_HEADERS = CIMultiDict({**_COMMON_HEADERS, "Content-Type": "text/plain", "Accept-Ranges": "none"})
+def _with_life(page: Page, life: int | None) -> Answer:
+    """Return the page with the token's remaining life, which Go v1 and v2, Ruby and Rust want."""
+    return Answer(page) if life is None else Answer(page, b"%s: %d\r\n" % (_LIFE_HEADER_BYTES, life))
 
 
-def _empty(status: int, **headers: str) -> web.Response:
-    return web.Response(status=status, headers={**_COMMON_HEADERS, **headers})
-
-
-def _page(status: int, body: bytes) -> web.Response:
-    return web.Response(status=status, body=body, headers={**_COMMON_HEADERS, "Content-Type": "text/html"})
+@cache
+def _empty(status: int, allow: str | None = None) -> Page:
+    return render_page(status, Allow=allow) if allow else render_page(status)
 
 
 def _path_of(request: web.BaseRequest) -> str:

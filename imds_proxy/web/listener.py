@@ -29,11 +29,12 @@ _log = logging.getLogger(__name__)
 class Connection:
     """What is known of one connection: both ends, and how its peer stands."""
 
-    __slots__ = ("allowance", "is_admitted", "is_excess", "local", "peer", "service", "standing")
+    __slots__ = ("allowance", "is_admitted", "is_excess", "local_host", "peer", "service", "standing")
 
     def __init__(self, peer: IPAddress | None, local: IPAddress | None) -> None:
         self.peer = peer
-        self.local = local
+        self.local_host = str(local) if local is not None else None
+        """The address that was connected to, as Host would name it."""
         self.service: MetadataService | None = None
         """The service that looked at the peer; another one (after a reload) looks again."""
         self.is_admitted = False

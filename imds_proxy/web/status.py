@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -13,15 +13,25 @@ from imds_proxy.metrics import Metrics, render
 from imds_proxy.model import canonical_address
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from imds_proxy.explain import Explanation
     from imds_proxy.model import IPAddress
 
 
+class Explainer(Protocol):
+    """Whoever can explain a decision."""
+
+    async def __call__(self, address: IPAddress, *, assumes: bool) -> Explanation:
+        """Return the explanation for the caller at `address`, with an AssumeRole if wanted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether the daemon listens and is configured. DNS and STS are details: an outage must not empty a balancer."""
+    """Whether the daemon listens and is configured.
+
+    DNS and STS are details at most: their outage must not empty a load balancer.
+    """
 
     is_ready: bool
     details: dict[str, str]
@@ -30,7 +40,7 @@ class Readiness:
 def build_status_app(
     metrics: Metrics,
     readiness: Callable[[], Readiness],
-    explain: Callable[[IPAddress, bool], Awaitable[Explanation]] | None = None,
+    explain: Explainer | None = None,
 ) -> web.Application:
     """Return the pages for the admin address, or with `explain` those of the admin socket."""
 
@@ -53,7 +63,7 @@ def build_status_app(
             address = canonical_address(request.query["address"])
         except (KeyError, ValueError):
             raise web.HTTPBadRequest(text="address: not an IP address\n") from None
-        explanation = await explain(address, request.query.get("assume") == "1")
+        explanation = await explain(address, assumes=request.query.get("assume") == "1")
         return web.json_response(asdict(explanation), dumps=json.dumps)
 
     app = web.Application()

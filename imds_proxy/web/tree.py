@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
@@ -47,7 +47,7 @@ Leaf: TypeAlias = bytes
 Node: TypeAlias = "Leaf | Mapping[str, Node]"
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What a path asks for; also the label `path` of the request counter."""
 
     TOKEN = "token"

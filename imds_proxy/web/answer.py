@@ -1,0 +1,82 @@
+"""Answers as bytes: the head and the body are rendered once, a request adds what only it knows.
+
+aiohttp's own Response renders its headers anew for every request, which costs as much as everything else that
+this service does for one.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+from aiohttp import HttpVersion10, web
+from aiohttp.abc import AbstractStreamWriter
+
+SERVER = "EC2ws"
+"""What real instances say, and some clients look for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A status, headers and body, ready to be sent; the head lacks the empty line at its end."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+
+def render_page(status: int, body: bytes = b"", **headers: str) -> Page:
+    """Return a page; an underscore in a header's name stands for a hyphen."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Server: {SERVER}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    lines.append(f"Content-Length: {len(body)}")
+    return Page(status, "\r\n".join(lines).encode("ascii") + b"\r\n", body)
+
+
+class Answer(web.StreamResponse):
+    """A page on its way to one client."""
+
+    def __init__(self, page: Page, extra: bytes = b"") -> None:
+        """`extra` are further header lines, each with its end of line."""
+        super().__init__(status=page.status)
+        self._page = page
+        self._extra = extra
+        self._is_kept: bool | None = None
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection stays open; None until the request has been looked at."""
+        return self._is_kept
+
+    def force_close(self) -> None:
+        """End the connection after this answer."""
+        self._is_kept = False
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Send everything. To a HEAD the head alone (RFC 9110 section 9.3.2)."""
+        page = self._page
+        if self._is_kept is None:
+            self._is_kept = request.keep_alive
+        connection = b""
+        if not self._is_kept:
+            connection = b"Connection: close\r\n"
+        elif request.version == HttpVersion10:
+            connection = b"Connection: keep-alive\r\n"
+        body = b"" if request.method == "HEAD" else page.body
+        writer = request.writer
+        await writer.write(
+            b"".join((page.head, self._extra, connection, _end_of_head(int(time.time())), body))
+        )
+        return writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Do nothing: `prepare` has sent all."""
+
+
+@lru_cache(maxsize=1)
+def _end_of_head(second: int) -> bytes:
+    """Return the Date header and the empty line; `second` is UTC since 1970."""
+    return f"Date: {formatdate(second, usegmt=True)}\r\n\r\n".encode("ascii")

@@ -130,6 +130,16 @@ def test_two_true_names_of_two_roles_are_refused(lab: Laboratory, gateway: Gatew
     assert {"name": "tuvfoo47.valid.example", "confirmed": True, "allowed": True} in explained.names
 
 
+def test_a_long_answer_is_read_in_full(lab: Laboratory, gateway: Gateway) -> None:
+    """Eight PTRs too long for a datagram come over TCP; the one in the allowed domain counts."""
+    label = "x" * 60
+    foreign = [f"{label}.{label}.{label}.{number}.{bind.FORBIDDEN_DOMAIN}" for number in range(7)]
+    machine = lab.make_machine(gateway, "tuvfoo50.valid.example")
+    lab.names.point(machine.address, *foreign)
+    assert_granted(lab, machine, TUVFOO, "tuvfoo50.valid.example")
+    assert lab.names.is_asked_over_tcp(machine.address)
+
+
 def test_a_classless_delegation_is_followed(lab: Laboratory, gateway: Gateway) -> None:
     """RFC 2317: the PTR stands behind a CNAME in another zone."""
     machine = lab.make_machine(gateway, address=bind.CLASSLESS_ADDRESS)

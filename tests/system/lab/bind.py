@@ -130,6 +130,11 @@ class NameServer:
         question = re.compile(rf"query: {re.escape(name)} IN (A|AAAA) ", re.IGNORECASE)
         return [line for line in self._process.stderr.splitlines() if question.search(line)]
 
+    def is_asked_over_tcp(self, address: str) -> bool:
+        """Tell whether anyone has asked for the address's PTR over TCP (a T among BIND's query flags)."""
+        owner = re.escape(ip_address(address).reverse_pointer)
+        return re.search(rf"query: {owner} IN PTR \S*T", self._process.stderr) is not None
+
     def resolve(self, name: str) -> list[str]:
         """Return the IPv4 addresses that the name leads to."""
         return self._dig("+short", name, "A").split()

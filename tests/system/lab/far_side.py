@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.standins.processes import Child
-from tests.system.lab.machine import Machine, token_words
-from tests.system.lab.namespaces import ENVIRONMENT
+from tests.system.lab.machine import Machine
 
 if TYPE_CHECKING:
     from tests.system.lab.gateway import Gateway
@@ -91,34 +89,35 @@ class FarSide:
     @property
     def sent(self) -> int:
         """How many data packets of answers reached the router."""
-        return _read_counter(self._router, "sent")
+        return self._router.read_counter("watch", "sent")
 
     @property
     def loose(self) -> int:
         """How many of them the router could have passed on: their time to live was above 1."""
-        return _read_counter(self._router, "loose")
+        return self._router.read_counter("watch", "loose")
 
     @property
     def arrived(self) -> int:
         """How many data packets of answers reached the far machine."""
-        return _read_counter(self.machine.namespace, "arrived")
+        return self.machine.namespace.read_counter("watch", "arrived")
 
-    def ask_token_in_vain(self, base: str, folder: Path, *, packets: int) -> str:
-        """Ask for a token until the router has seen the answer `packets` times; return what arrived."""
-        command = self.machine.namespace.command(*token_words(base))
-        curl = Child("far-curl", command, folder=folder, environment=ENVIRONMENT)
-        try:
+    def send_in_vain(self, host: str, requests: bytes, *, packets: int) -> bytes:
+        """Send requests over one connection until the router has seen answers in that many packets.
+
+        Returns what has arrived, at once if anything does. Raises AssertionError when no packets come.
+        """
+        with self.machine.namespace.entered(), socket.create_connection((host, 80), timeout=5) as connection:
+            connection.sendall(requests)
+            connection.setblocking(False)
             deadline = time.monotonic() + _PATIENCE
-            while self.sent < packets and curl.is_running:
+            while not (arrived := _read_now(connection)) and self.sent < packets:
                 assert time.monotonic() < deadline, f"{self.sent} of {packets} packets at the router"
                 time.sleep(0.05)
-            return curl.stdout
-        finally:
-            curl.kill()
+            return arrived
 
 
-def _read_counter(namespace: Namespace, name: str) -> int:
-    listed = json.loads(namespace.run("nft", "-j", "list", "counter", "inet", "watch", name).stdout)
-    (counter,) = (entry["counter"] for entry in listed["nftables"] if "counter" in entry)
-    packets: int = counter["packets"]
-    return packets
+def _read_now(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(65536)
+    except BlockingIOError:
+        return b""

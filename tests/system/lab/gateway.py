@@ -64,10 +64,12 @@ class Gateway:
     address: str
     """The gateway's own address on the LAN, which machines route through."""
     address_v6: str
+    namespace: Namespace
 
     def __init__(
         self, namespace: Namespace, addresses: tuple[str, str], folder: Path, settings: Mapping[str, object]
     ) -> None:
+        self.namespace = namespace
         self.address, self.address_v6 = addresses
         self._configuration = folder / "imds-proxy.yaml"
         self._socket = folder / "admin.sock"

@@ -71,8 +71,13 @@ class Machine:
         base: str = METADATA,
     ) -> Answer:
         """Send one request with curl. Raises CommandError when no answer comes."""
-        words = curl_words(path, method=method, token=token, headers=headers, base=base)
-        return _parse(self.namespace.run(*words).stdout)
+        all_headers = dict(headers or {})
+        if token is not None:
+            all_headers[_TOKEN_HEADER] = token
+        options = [word for name, value in all_headers.items() for word in ("--header", f"{name}: {value}")]
+        # --globoff: an IPv6 address in brackets is no pattern.
+        fixed = ["curl", "--silent", "--show-error", "--include", "--globoff", "--max-time", _PATIENCE]
+        return _parse(self.namespace.run(*fixed, "--request", method, *options, base + path).stdout)
 
     def fetch_token(self, base: str = METADATA) -> str:
         """Return an IMDS token."""
@@ -104,29 +109,6 @@ class Machine:
         settings = [f"{name}={value}" for name, value in (environment or {}).items()]
         program = ["env", *settings, sys.executable, "-c", _BOTO3_PROGRAM, sts_endpoint]
         return Boto3Result(**json.loads(self.namespace.run(*program).stdout))
-
-
-def curl_words(
-    path: str,
-    *,
-    method: str = "GET",
-    token: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    base: str = METADATA,
-) -> list[str]:
-    """Return curl's command line for one request."""
-    all_headers = dict(headers or {})
-    if token is not None:
-        all_headers[_TOKEN_HEADER] = token
-    options = [word for name, value in all_headers.items() for word in ("--header", f"{name}: {value}")]
-    # --globoff: an IPv6 address in brackets is no pattern.
-    fixed = ["curl", "--silent", "--show-error", "--include", "--globoff", "--max-time", _PATIENCE]
-    return [*fixed, "--request", method, *options, base + path]
-
-
-def token_words(base: str) -> list[str]:
-    """Return curl's command line that asks for an IMDS token."""
-    return curl_words(_TOKEN_PATH, method="PUT", headers={_TTL_HEADER: "21600"}, base=base)
 
 
 def _parse(text: str) -> Answer:

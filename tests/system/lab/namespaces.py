@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import subprocess
 from contextlib import contextmanager
@@ -49,6 +50,13 @@ class Namespace:
     def filter(self, rules: str) -> None:
         """Load nft rules (the text of an nft file) into the namespace."""
         self.run("nft", "-f", "-", stdin=rules)
+
+    def read_counter(self, table: str, name: str) -> int:
+        """Return how many packets a named counter of an inet table has seen."""
+        listed = json.loads(self.run("nft", "-j", "list", "counter", "inet", table, name).stdout)
+        (counter,) = (entry["counter"] for entry in listed["nftables"] if "counter" in entry)
+        packets: int = counter["packets"]
+        return packets
 
     def command(self, *words: str) -> list[str]:
         """Return the command line that runs `words` in the namespace."""

@@ -137,10 +137,11 @@ def _find_object(section: ProviderSection) -> tuple[str, object]:
     except (Exception, SystemExit) as error:
         text = f"can't import {section.module}: {_describe(error)}"
         raise _UnbuildableError(section.fault(text, "module")) from error
-    if not hasattr(module, section.class_name):
-        text = f"module {section.module} has no class {section.class_name}"
+    found = getattr(module, section.class_name, None)
+    if found is None or found is Provider:  # the base is in every module that imports it
+        text = f"module {section.module} has no class {section.class_name} of its own"
         raise _UnbuildableError(section.fault(text, "class"))
-    return "class", getattr(module, section.class_name)
+    return "class", found
 
 
 def _load_entry_point(section: ProviderSection, name: str) -> object:
@@ -196,7 +197,7 @@ def _name(found: object) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    """Return an exception as one line. pydantic's own text would show the values that are wrong."""
+    """Return an exception in words. pydantic's own text would show the values that are wrong."""
     if isinstance(error, ValidationError):
         return "; ".join(each["msg"] for each in error.errors(include_input=False))
-    return fault_texts.one_line(f"{type(error).__name__}: {error}")
+    return f"{type(error).__name__}: {error}"

@@ -67,8 +67,8 @@ class Source:
         return value
 
     def fault(self, path: KeyPath, text: str, *, is_warning: bool = False) -> Fault:
-        """Return a fault of the setting at `path`."""
-        return Fault(self.where(path), dotted(path), text, is_warning)
+        """Return a fault of the setting at `path`; its text becomes one line, whoever wrote it."""
+        return Fault(self.where(path), dotted(path), one_line(text), is_warning)
 
 
 def dotted(path: KeyPath) -> str:
@@ -80,6 +80,12 @@ def dotted(path: KeyPath) -> str:
         else:
             text += ("." if text else "") + (part if part and part.isprintable() else repr(part))
     return text
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one printable line: a fault is one."""
+    line = " ".join(text.split())
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 def quoted(text: str) -> str:

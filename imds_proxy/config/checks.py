@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from imds_proxy.errors import Fault
+    from imds_proxy.model import IPAddress
     from imds_proxy.yaml_nodes import KeyPath
     from imds_proxy.yaml_source import Source, Tree
 
@@ -33,6 +34,7 @@ def check(source: Source) -> Iterator[Fault]:
     """Return the faults and warnings of the settings (not of the providers') as they stand to each other."""
     yield from _check_empty(source)
     yield from _check_addresses(source)
+    yield from _check_hosts(source)
     yield from _check_own_key(source)
     yield from _check_open_secrets(source)
     yield from _check_ca_bundle(source)
@@ -75,6 +77,19 @@ def _check_addresses(source: Source) -> Iterator[Fault]:
         if address in seen:
             yield source.fault(path, f"{address} is at {source.where(seen[address])} too")
         seen.setdefault(address, path)
+
+
+def _check_hosts(source: Source) -> Iterator[Fault]:
+    """`10.0.0.5` and `::ffff:10.0.0.5` are one address: which name it has is not guessed."""
+    seen: dict[IPAddress, KeyPath] = {}
+    hosts = source.value(("hosts",))
+    for key in hosts if isinstance(hosts, dict) else ():
+        try:
+            first = seen.setdefault(values.parse_address(key), ("hosts", key))
+        except ValueError:
+            continue
+        if first != ("hosts", key):
+            yield source.fault(("hosts", key), f"is the address of {source.where(first)}")
 
 
 def _check_own_key(source: Source) -> Iterator[Fault]:

@@ -97,18 +97,14 @@ def sort(faults: Iterable[Fault]) -> tuple[Fault, ...]:
     return tuple(sorted(dict.fromkeys(faults), key=place))
 
 
-def one_line(text: str) -> str:
-    """Return a text of somebody else's as one line: a fault is one line."""
-    line = " ".join(text.split())
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
-
-
 def _describe(details: ErrorDetails) -> str:
     context: dict[str, Any] = details.get("ctx", {})
     if details["type"] in {"value_error", "assertion_error"}:
-        return one_line(str(context.get("error", details["msg"])))
+        return str(context.get("error", details["msg"]))
+    if context.get("actual_length") == 0:
+        return "must not be empty"
     text = _TEXTS.get(details["type"])
-    return one_line(text.format_map(context) if text else details["msg"])
+    return text.format_map(context) if text else details["msg"]
 
 
 def _place(details: ErrorDetails, source: Source, model: type[BaseModel], path: KeyPath) -> KeyPath:

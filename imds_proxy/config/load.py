@@ -94,6 +94,7 @@ def _with_environment(source: Source, environ: Mapping[str, str]) -> Source:
         if isinstance(existing, dict) and key not in existing:
             tree[section] = {**existing, key: value}
             positions[section, key] = f"${variable}"
+            positions.setdefault((section,), f"${variable}")
 
     for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         if environ.get(variable):

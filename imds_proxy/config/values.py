@@ -22,7 +22,7 @@ _HIGHEST_PORT = 65535
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?", re.ASCII)
 _SOCKET_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?", re.ASCII)
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _ACCOUNT_ID_DIGITS = 12
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html, ExternalId
@@ -185,9 +185,7 @@ def parse_text(text: str) -> str:
 
 def parse_path(text: str) -> Path:
     """Return a path of the file system. It may be relative to the folder the program is started in."""
-    if not text:
-        raise ValueError("an empty text is no path")
-    return Path(text)
+    return Path(parse_text(text))
 
 
 def parse_socket_path(text: str) -> Path:

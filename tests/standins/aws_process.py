@@ -12,7 +12,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from tests.standins.processes import Child, bare_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _DIRECT = build_opener(ProxyHandler({}))
@@ -55,7 +55,7 @@ class Aws:
         self.set_faults()
         self._ask("DELETE", "/calls")
 
-    def set_faults(self, *faults: dict[str, object]) -> None:
+    def set_faults(self, *faults: Mapping[str, object]) -> None:
         """Have exactly these faults from now on; none: all well. See `sts_faults` for the kinds."""
         self._ask("POST", "/faults", list(faults))
 

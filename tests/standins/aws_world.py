@@ -70,9 +70,7 @@ class World:
     def add_role(self, wanted: RoleSpecification) -> str:
         """Create a role with its object, in the place of one so named if there is one; return its ARN."""
         iam = iam_backends[wanted.account][PARTITION]
-        for role in iam.get_roles():
-            if role.name == wanted.name:
-                del iam.roles[role.id]
+        self.remove_role(wanted.account, wanted.name)
         created = iam.create_role(
             role_name=wanted.name,
             assume_role_policy_document=json.dumps(
@@ -112,10 +110,9 @@ class World:
 
     def remove_role(self, account: str, name: str) -> None:
         """Take a role away; one that does not exist is fine."""
-        iam = iam_backends[account][PARTITION]
-        for role in iam.get_roles():
-            if role.name == name:
-                del iam.roles[role.id]
+        roles = iam_backends[account][PARTITION].roles
+        for role_id in [role_id for role_id, role in roles.items() if role.name == name]:
+            del roles[role_id]
 
     def role(self, arn: str, account: str | None) -> Role | None:
         """Return the role with this ARN, or None."""

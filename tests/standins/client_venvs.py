@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import subprocess
 import sys
 import tomllib
@@ -14,7 +13,8 @@ from tests.standins.processes import REPOSITORY
 if TYPE_CHECKING:
     from pathlib import Path
 
-_CACHE = REPOSITORY / ".cache" / "clients"
+_CACHE = REPOSITORY / ".cache"
+_PROJECT = REPOSITORY / "pyproject.toml"
 _INSTALL_TIME = 600
 
 
@@ -24,25 +24,25 @@ class ClientUnavailableError(Exception):
 
 def sdk_requirements() -> list[str]:
     """Return what the extra `sdk` of pyproject.toml names."""
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    project = tomllib.loads(_PROJECT.read_text("utf-8"))["project"]
     return list(project["optional-dependencies"]["sdk"])
 
 
 def client_bin(name: str, requirements: list[str]) -> Path:
-    """Return the bin folder of a venv that has the requirements; it is made once and kept under `.cache`.
+    """Return the bin folder of the venv `.cache/NAME` that has the requirements.
 
-    Raises ClientUnavailableError when it can't be made, with the last lines of what pip said.
+    It is made when it is missing or older than pyproject.toml; the stamp in it is the one that `make`
+    keeps. Raises ClientUnavailableError when it can't be made, with the last of what pip said.
     """
-    digest = hashlib.sha256("\n".join([sys.version, *requirements]).encode()).hexdigest()[:12]
-    folder = _CACHE / f"{name}-{digest}"
-    _CACHE.mkdir(parents=True, exist_ok=True)
+    folder = _CACHE / name
+    stamp = folder / ".made"
+    _CACHE.mkdir(exist_ok=True)
     with (_CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may want it at once
-        complete = folder / "complete"
-        if not complete.exists():
+        if not stamp.exists() or stamp.stat().st_mtime < _PROJECT.stat().st_mtime:
             _run([sys.executable, "-m", "venv", "--clear", str(folder)])
             _run([str(folder / "bin" / "pip"), "install", "--quiet", "--no-input", *requirements])
-            complete.touch()
+            stamp.touch()
     return folder / "bin"
 
 

@@ -74,14 +74,25 @@ class Daemon:
         return f"http://{self.addresses[0]}"
 
     @property
+    def admin_url(self) -> str:
+        """Where health and metrics are. Raises AssertionError when the settings have no `admin.address`."""
+        (address,) = self._child.await_lines(r".*?\blistening (\S+) \(admin\)", timeout=30)
+        return f"http://{address}"
+
+    @property
     def log(self) -> str:
         """What it wrote to stderr so far."""
         return self._child.stderr
 
     @property
-    def audit_records(self) -> list[dict[str, Any]]:
+    def audit_text(self) -> str:
         """What it wrote to stdout so far, where the audit goes unless the settings say otherwise."""
-        whole_lines = self._child.stdout.rpartition("\n")[0].splitlines()
+        return self._child.stdout
+
+    @property
+    def audit_records(self) -> list[dict[str, Any]]:
+        """The audit so far, a record for each whole line."""
+        whole_lines = self.audit_text.rpartition("\n")[0].splitlines()
         return [json.loads(line) for line in whole_lines]
 
     @property

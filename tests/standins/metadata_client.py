@@ -81,8 +81,9 @@ async def metadata_client(
         yield MetadataClient(http, f"http://{daemon.addresses[listener]}")
 
 
-async def hang_up_after(step: str, daemon: Daemon, source: str) -> None:
-    """Send TOKEN, or after it LIST, from an address and close the connection without reading the answer."""
+@asynccontextmanager
+async def hanging_up(step: str, daemon: Daemon, source: str) -> AsyncIterator[None]:
+    """Send TOKEN, or after it LIST, from an address; close at the end of the block without reading a byte."""
     host, _, port = daemon.addresses[0].rpartition(":")
     lines = [
         "PUT /latest/api/token HTTP/1.1",
@@ -96,6 +97,7 @@ async def hang_up_after(step: str, daemon: Daemon, source: str) -> None:
     _, writer = await asyncio.open_connection(host, int(port), local_addr=(source, 0))
     writer.write("\r\n".join([*lines, f"Host: {host}:{port}", "", ""]).encode())
     await writer.drain()
+    yield
     writer.close()
     await writer.wait_closed()
 

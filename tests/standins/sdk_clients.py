@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCRIPTS = REPOSITORY / "tests" / "sdk" / "clients"
 CLIENT_NAMES = ("boto3", "aiobotocore", "awscli", "awscrt", "pyarrow")
 _RUN_TIME = 60
-_AWSCLI = ["awscli>=1.40,<2"]
+_AWSCLI = ["awscli<2"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def run_client(name: str, daemon: Daemon, aws: Aws, role: str, folder: Path, acc
     bucket, key = f"objects-{account}", f"{role}/hello.txt"
     if name == "awscli":
         return _run_awscli(environment, bucket, key)
-    python = sys.executable if name == "boto3" else str(client_bin("python", sdk_requirements()) / "python")
+    python = sys.executable if name == "boto3" else str(client_bin("sdk", sdk_requirements()) / "python")
     command = [python, str(SCRIPTS / f"with_{name}.py"), REGION, bucket, key]
     if name in {"awscrt", "pyarrow"}:  # these take endpoints from their arguments only
         command.append(aws.url)

@@ -29,8 +29,16 @@ ERRORS = {
 """Kinds that answer with an error: status, code and message as real STS words them."""
 
 BEHAVIOURS = frozenset({"delay", "lifetime", "malformed", "reset", "hang"})
-"""Kinds that do something else: wait `seconds`, give credentials that live `seconds`, break the XML,
+"""Kinds that do something else: wait `seconds`, give credentials that live `seconds`, an answer cut short,
 reset the connection, never answer."""
+
+SECRET_IN_MALFORMED = "secret/of/an/answer/that/was/cut/short/0"
+"""The secret key in a `malformed` answer: parsers quote what they can't read, logs must not."""
+
+MALFORMED = (
+    "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAAAAAAAAAAAAAAAAA</AccessKeyId>"
+    f"<SecretAccessKey>{SECRET_IN_MALFORMED}</SecretAccessKey><SessionTok"
+)
 
 
 @dataclass

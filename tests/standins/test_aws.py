@@ -125,6 +125,18 @@ def test_missing_role_is_refused(aws: Aws) -> None:
     assert error_code(error) == "NoSuchEntity"
 
 
+def test_role_is_replaced_and_taken_away(aws: Aws) -> None:
+    """A role that is added again is the new one alone; one that is taken away is missing."""
+    arn = "arn:aws:iam::000123456789:role/changing"
+    aws.add_roles("changing", external_id="first")
+    assert aws.add_roles("changing") == [arn]
+    assume(aws, arn)
+    aws.remove_role("changing", "000123456789")
+    with pytest.raises(ClientError) as error:
+        assume(aws, arn)
+    assert error_code(error) == "AccessDenied"
+
+
 def test_calls_are_recorded_with_all_that_shapes_them(aws: Aws) -> None:
     """What was asked, by whom and what came of it can be read and forgotten."""
     policy = '{"Version": "2012-10-17", "Statement": []}'

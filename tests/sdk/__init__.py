@@ -1,0 +1,1 @@
+"""Unmodified AWS clients, each a process of its own, against a running daemon and the stand-ins."""

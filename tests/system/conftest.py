@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,12 +19,22 @@ if TYPE_CHECKING:
     from tests.system.lab.laboratory import Laboratory
 
 
+@contextmanager
+def ending_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, which is how a CI job is ended, clean up as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Laboratory]:
     missing = find_missing()
     if missing:
         pytest.skip(f"missing: {'; '.join(missing)}")
-    with running_laboratory() as laboratory:
+    with ending_like_ctrl_c(), running_laboratory() as laboratory:
         yield laboratory
 
 

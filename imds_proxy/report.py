@@ -63,7 +63,7 @@ def _merge(written: Shown, known: Shown, path: KeyPath) -> Iterator[Line]:
     elif isinstance(written, list) and isinstance(known, list) and 0 < len(written) == len(known):
         for index, (item, value) in enumerate(zip(written, known, strict=True)):
             yield from _merge(item, value, (*path, index))
-    elif any(value in {HIDDEN, _PYDANTIC_HIDDEN} for _, value in _flatten(known, ())):
+    elif any(value == HIDDEN for _, value in _flatten(known, ())):
         yield path, HIDDEN
     else:
         yield from _flatten(written, path)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import tempfile
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from imds_proxy import config, registry
 from imds_proxy.config import Configuration, SocketAddress, read_configuration
 from imds_proxy.model import Account
+from tests.standins.privileges import without_privileges
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
@@ -273,12 +274,15 @@ def test_a_secret_key_file_that_can_not_be_used(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_key_file_without_permission_is_a_fault(tmp_path: Path) -> None:
+def test_a_key_file_without_permission_is_a_fault() -> None:
     """The reason is the system's."""
-    file = _write(tmp_path / "keys", KEY, 0)
-    path = _write(tmp_path / "a.yaml", f"{LEAST}tokens: {{key_file: {file}}}\n")
-    (fault,) = read_configuration(path, {}).faults
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are open to one user alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        file = _write(folder / "keys", KEY, 0)
+        path = _write(folder / "a.yaml", f"{LEAST}tokens: {{key_file: {file}}}\n", 0o644)
+        with without_privileges():
+            (fault,) = read_configuration(path, {}).faults
     assert fault.text == f"{file} can't be read: Permission denied"
 
 

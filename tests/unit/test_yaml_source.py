@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from imds_proxy import yaml_nodes
 from imds_proxy.yaml_source import Source, dotted, quoted, read_source
+from tests.standins.privileges import without_privileges
 
 PARSERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
 
@@ -253,18 +253,19 @@ def test_what_can_not_be_read_is_a_fault(tmp_path: Path) -> None:
     assert _faults(read_source(tmp_path)) == ["a.yaml: can't be read: Is a directory"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_a_fault(tmp_path: Path) -> None:
-    """The reason is the system's."""
+def test_what_may_not_be_read_is_a_fault(tmp_path: Path) -> None:
+    """The reason is the system's; a folder whose files nobody may list is one too."""
     file = tmp_path / "a.yaml"
     file.write_text("a: 1\n")
     file.chmod(0)
-    assert _faults(read_source(file)) == ["a.yaml: can't be read: Permission denied"]
+    with without_privileges():
+        of_file = read_source(file)
     tmp_path.chmod(0)
-    try:
-        assert not read_source(tmp_path).is_complete
-    finally:
-        tmp_path.chmod(0o700)
+    with without_privileges():
+        of_folder = read_source(tmp_path)
+    tmp_path.chmod(0o700)
+    assert _faults(of_file) == ["a.yaml: can't be read: Permission denied"]
+    assert _faults(of_folder) == ["FOLDER: can't be read: Permission denied"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,212 @@
+"""`config` shows every setting with its origin and no secret; the schema describes what a user may write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from imds_proxy import registry, report, report_schema
+
+SITE = "tests.standins.site_providers"
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+def _describe(folder: Path, text: str, environ: dict[str, str] | None = None) -> list[str]:
+    """Return the lines for a configuration in a.yaml, without the folder."""
+    file = folder / "a.yaml"
+    file.write_text(text)
+    file.chmod(0o600)
+    loaded = registry.load(file, environ or {})
+    assert loaded.configuration is not None, loaded.faults
+    return [
+        line.replace(f"{folder}/", "") for line in report.describe(loaded.configuration, loaded.providers)
+    ]
+
+
+CONFIGURATION = f"""
+listen:
+  - address: 127.0.0.1:0
+    callers:
+      - ::ffff:10.77.0.0/112
+provider: {{module: {SITE}, class: Machines, account: main, password: swordfish, levels: [07]}}
+accounts:
+  main: {{id: 123456789, external_id: swordfish, policy: {{a: b}}}}
+aws:
+  access_key: AKIA
+  secret_key: swordfish
+  session_duration: 7200
+  https_proxy: http://user:swordfish@proxy:3128
+hosts:
+  ::ffff:10.0.0.5: A.valid.example
+log: {{level: debug}}
+"""
+
+
+def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
+    """A line each: as it counts, and where it comes from."""
+    environ = {"AWS_REGION": "cn-north-1", "RUNTIME_DIRECTORY": "/run/x"}
+    assert _describe(tmp_path, CONFIGURATION, environ) == [
+        "listen[0].address: 127.0.0.1:0    # a.yaml:3",
+        "listen[0].callers[0]: 10.77.0.0/16    # a.yaml:5",
+        "listen[0].callers_except: []    # default",
+        "listen[0].provider: provider    # default",
+        "listen[0].imds_v1: false    # default",
+        "listen[0].hop_limit: 1    # default",
+        "listen[0].hosts: []    # default",
+        "accounts.main.id: 000123456789    # a.yaml:8",
+        "accounts.main.path: /    # default",
+        "accounts.main.external_id: ********    # a.yaml:8",
+        "accounts.main.session_tags: {}    # default",
+        'accounts.main.policy: {"a":"b"}    # a.yaml:8',
+        "aws.region: cn-north-1    # $AWS_REGION",
+        "aws.session_duration: 2h    # a.yaml:12",
+        "aws.session: per-caller    # default",
+        "aws.access_key: AKIA    # a.yaml:10",
+        "aws.secret_key: ********    # a.yaml:11",
+        "aws.secret_key_file: null    # default",
+        "aws.profile: null    # default",
+        "aws.partition: aws-cn    # default",
+        "aws.sts_endpoint: null    # default",
+        "aws.https_proxy: http://********@proxy:3128    # a.yaml:13",
+        "aws.ca_bundle: null    # default",
+        "aws.use_instance_metadata: false    # default",
+        "dns.nameservers: null    # default",
+        "dns.attempt_timeout: 300ms    # default",
+        "dns.deadline: 2s    # default",
+        "dns.recheck: 5s    # default",
+        "dns.stale: 15m    # default",
+        "hosts.10.0.0.5: a.valid.example    # a.yaml:14",
+        "deny: []    # default",
+        "tokens.key_file: null    # default",
+        "audit.file: -    # default",
+        "admin.address: null    # default",
+        "admin.socket: /run/x/admin.sock    # $RUNTIME_DIRECTORY",
+        "limits.connections: 256    # default",
+        "limits.requests_per_second: 2000    # default",
+        "log.level: debug    # a.yaml:16",
+        f"provider.module: {SITE}    # a.yaml:6",
+        "provider.class: Machines    # a.yaml:6",
+        "provider.account: main    # a.yaml:6",
+        "provider.role: site-role    # default",
+        "provider.class-name: x    # default",
+        "provider.levels[0]: 07    # a.yaml:6",
+        "provider.password: ********    # a.yaml:6",
+        "provider.limits: {}    # default",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "lines"),
+    [
+        (
+            "class: UnshowableSettings, account: main, role: swordfish, password: swordfish",
+            ["account: ********", "role: ********", "password: ********"],
+        ),
+        ("class: Opaque, thing: {a: [1, {}]}", ["thing.a[0]: 1", "thing.a[1]: {}"]),
+    ],
+)
+def test_odd_providers_are_shown_without_a_traceback(tmp_path: Path, section: str, lines: list[str]) -> None:
+    """What a site's model can't show is hidden; what it changed is shown as written."""
+    text = f"""
+    listen: [{{address: 127.0.0.1:0}}]
+    accounts: {{main: {{id: "123456789012"}}}}
+    provider: {{module: {SITE}, {section}}}
+    """
+    described = _describe(tmp_path, text)
+    assert [line.partition("    #")[0] for line in described][-len(lines) :] == [
+        f"provider.{line}" for line in lines
+    ]
+    assert "swordfish" not in "\n".join(described)
+
+
+def test_texts_that_would_break_a_line_are_quoted(tmp_path: Path) -> None:
+    """One line per setting, and the comment is where it begins to be one."""
+    text = f"""
+    listen: [{{address: 127.0.0.1:0}}]
+    provider: {{module: {SITE}, class: Opaque, thing: ["a\\nb", "c    # d", "", " e"]}}
+    """
+    described = [line for line in _describe(tmp_path, text) if ".thing" in line]
+    assert [line.partition(": ")[2].rpartition("    # ")[0] for line in described] == [
+        "'a\\nb'",
+        "'c    # d'",
+        "''",
+        "' e'",
+    ]
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return report_schema.json_schema()
+
+
+@pytest.fixture(scope="module")
+def validator(schema: dict[str, Any]) -> Any:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema (by moto's server) is not installed")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def test_the_schema_is_json_of_draft_2020_12(schema: dict[str, Any]) -> None:
+    """Editors need to be told the dialect."""
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert json.loads(json.dumps(schema)) == schema
+
+
+def test_the_schema_knows_no_null(schema: dict[str, Any]) -> None:
+    """A key without a value is a fault, so an editor must not offer one."""
+    assert "null" not in json.dumps(schema)
+
+
+def test_the_schema_shows_durations_as_they_are_written(schema: dict[str, Any]) -> None:
+    """`1h`, not 3600."""
+    assert schema["$defs"]["AWSSettings"]["properties"]["session_duration"]["default"] == "1h"
+    assert schema["$defs"]["DNSSettings"]["properties"]["attempt_timeout"]["default"] == "300ms"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_follow_the_schema(validator: Any, example: Path) -> None:
+    """An editor shows nothing red in them."""
+    assert [error.message for error in validator.iter_errors(yaml.safe_load(example.read_text()))] == []
+
+
+GOOD = {
+    "listen": [{"address": "127.0.0.1"}],
+    "provider": {"type": "simple", "grants": [{"account": "main", "role": "x"}]},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"provider": {"module": "site.machines", "anything": [1]}},
+        {"dns": {"recheck": 5, "stale": "15m"}},
+        {"accounts": {"main": {"id": "000123456789", "policy": {"Version": "2012-10-17"}}}},
+    ],
+)
+def test_the_schema_takes_what_the_program_takes(validator: Any, change: dict[str, Any]) -> None:
+    """Bare seconds, policies as maps, a site's own providers."""
+    assert validator.is_valid(GOOD | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"listen": []},
+        {"listen": [{"address": "127.0.0.1", "hop_limit": 65}]},
+        {"zzz": 1},
+        {"providers": {"a": {"type": "simple", "grants": []}}},
+        {"provider": {"type": "nothing"}},
+        {"provider": {"type": "by_ip", "zzz": 1}},
+        {"dns": {"recheck": "5 fortnights"}},
+        {"accounts": {"main": {"id": 123456789012}}},
+        {"log": None},
+    ],
+)
+def test_the_schema_refuses_what_the_program_refuses(validator: Any, change: dict[str, Any]) -> None:
+    """As far as a schema can tell."""
+    assert validator.is_valid(GOOD)
+    assert not validator.is_valid(GOOD | change)

@@ -23,6 +23,7 @@ from imds_proxy.model import Credentials, RoleSession
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from botocore.loaders import Loader
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef, AssumeRoleResponseTypeDef
 
     from imds_proxy.sts_settings import StsSettings
@@ -55,6 +56,7 @@ class RoleAssumer:
     def __init__(
         self,
         settings: StsSettings,
+        loader: Loader,
         *,
         connections: int,
         wall: Callable[[], float],
@@ -76,7 +78,7 @@ class RoleAssumer:
             user_agent_extra="imds-proxy",
         )
         try:
-            self._session = _open_session(settings)
+            self._session = _open_session(settings, loader)
             self._client = self._session.client(
                 "sts",
                 endpoint_url=settings.sts_endpoint,
@@ -164,8 +166,9 @@ class RoleAssumer:
             )
 
 
-def _open_session(settings: StsSettings) -> boto3.Session:
+def _open_session(settings: StsSettings, loader: Loader) -> boto3.Session:
     core = botocore.session.Session(profile=settings.profile)
+    core.register_component("data_loader", loader)
     if not settings.use_instance_metadata:
         # The chain would end at 169.254.169.254: on a gateway that is this very daemon.
         core.get_component("credential_provider").remove("iam-role")

@@ -108,10 +108,14 @@ class Sts:
         with self._loading:
             if self._assumer is None:
                 # boto3 takes a quarter of a second to import: after the listeners are up, on a thread.
+                from imds_proxy.botocore_data import SmallLoader
+
+                loader = SmallLoader()
                 from imds_proxy.assume_role import RoleAssumer
 
                 self._assumer = RoleAssumer(
                     self._settings,
+                    loader,
                     connections=self._threads.threads,
                     wall=self._clock.wall,
                     warn=self._warn,

@@ -8,6 +8,7 @@ import pytest
 
 from tests.sdk.machine import HOST, HOSTS, ROLE, ROLE_ARN, assert_served, run
 from tests.standins.daemon import settings_for
+from tests.standins.metadata_client import metadata_client
 from tests.standins.sdk_clients import CLIENT_NAMES
 from tests.standins.waiting import wait_until
 
@@ -47,15 +48,17 @@ def test_refused_client_fails_cleanly(name: str, aws: Aws, start_daemon: StartDa
 
 @pytest.mark.parametrize("seconds", [0.3, 0.8])
 @pytest.mark.parametrize("name", ["boto3", "awscli"])
-def test_slow_sts_does_not_cost_a_try(
+async def test_slow_sts_does_not_cost_a_try(
     name: str, seconds: float, aws: Aws, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """A cold client that waits a second and never asks twice is served at its first try."""
-    aws.add_roles(ROLE)
+    aws.add_roles(ROLE, "roleprefix-probar")
+    daemon = start_daemon(settings_for(aws, hosts={**HOSTS, "127.9.0.1": "berbar07.valid.example"}))
+    async with metadata_client(daemon, "127.9.0.1") as other_machine:
+        await other_machine.fetch_credentials()  # the daemon has been up for a while
     aws.set_faults({"kind": "delay", "seconds": seconds})
-    daemon = start_daemon(settings_for(aws, hosts=HOSTS))
     assert_served(name, run(name, daemon, aws, tmp_path))
-    assert [call.outcome for call in aws.calls()] == ["ok"]
+    assert [call.session_name for call in aws.calls()] == ["berbar07.valid.example", HOST]
 
 
 @pytest.mark.parametrize("name", CLIENT_NAMES)

@@ -18,7 +18,8 @@ LAST_AFTER_LIST = 45
 
 RENEWAL_WINDOW = 30 * 60
 _RENEWAL_SPREAD = 0.10
-_LONG_LIFETIME = 60 * 60
+_LONG_LIFETIME = 60 * 60 - 15
+"""What an hour may have become on its way: STS cuts the end to whole seconds, its answer takes up to 10 s."""
 
 REFUSAL_MEMORY = 10
 """AccessDenied with nothing held is believed this long."""

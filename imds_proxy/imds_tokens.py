@@ -59,7 +59,8 @@ class TokenKeys:
 
     def remaining_life(self, token: str, address: IPAddress, now: float) -> int | None:
         """Return how many seconds the token is still good from `address`; None when it is not."""
-        if len(token) != _TOKEN_CHARACTERS:
+        # The decoder takes the ordinary alphabet of base64 as well; a token has one spelling only.
+        if len(token) != _TOKEN_CHARACTERS or "+" in token or "/" in token:
             return None
         try:
             raw = urlsafe_b64decode(token)

@@ -1,0 +1,83 @@
+"""An event loop whose time is made up: when all wait, it jumps to the next timer. Nobody waits for real.
+
+    @in_virtual_time
+    async def test_a_renewal() -> None:
+        clock = VirtualClock()
+        await asyncio.sleep(1800)  # half an hour, at once
+
+Timers that the code under test starts go off at their time and in their order, so what a test asserts is
+which answer comes, and never how long a machine took for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
+
+from imds_proxy.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+FIRST_WALL = 1_800_000_000.0
+"""2027-01-15T08:00:00Z: the wall clock when a loop begins."""
+
+_FIRST_MONOTONIC = 50_000.0
+_LONGEST_REAL_WAIT = 10.0
+
+Arguments = ParamSpec("Arguments")
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Instead of sleeping until the next timer, says that the time has passed."""
+
+    now = _FIRST_MONOTONIC
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(_LONGEST_REAL_WAIT if timeout is None else 0)
+        if timeout is None and not events:
+            raise AssertionError("all wait, and for nothing that could ever happen")
+        if timeout is not None and not events:
+            self.now += max(timeout, 0)
+        return events
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+class VirtualClock:
+    """The clocks of the running virtual loop. `wall_error` sets the wall clock wrong by so many seconds."""
+
+    def __init__(self) -> None:
+        self.wall_error = 0.0
+
+    def monotonic(self) -> float:
+        """Return the loop's own seconds, which its timers go by."""
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        """Return the seconds UTC since 1970."""
+        return FIRST_WALL + self.monotonic() - _FIRST_MONOTONIC + self.wall_error
+
+    def clock(self) -> Clock:
+        """Return both as the program takes them."""
+        return Clock(wall=self.wall, monotonic=self.monotonic)
+
+
+def in_virtual_time(test: Callable[Arguments, Coroutine[None, None, None]]) -> Callable[Arguments, None]:
+    """Let a test run on a loop of its own whose time is virtual."""
+
+    @wraps(test)
+    def run(*arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+        with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+            runner.run(test(*arguments, **named))
+
+    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretStr, field_serializer, field_validator
@@ -130,6 +131,18 @@ class Opaque(Provider[OpaqueSettings]):
     async def grants_for(self, caller: Caller) -> frozenset[Grant]:
         """Return nothing."""
         raise NotImplementedError(caller.address)
+
+
+class Undescribable(Good):
+    """Has a setting that no JSON schema describes."""
+
+    hook: Callable[[], None] | None = None
+
+
+class UndescribableSettings(Machines):
+    """Works, though an editor learns nothing of its settings."""
+
+    settings_model = Undescribable
 
 
 def function(settings: object) -> object:

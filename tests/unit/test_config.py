@@ -286,6 +286,18 @@ def test_a_key_file_without_permission_is_a_fault() -> None:
     assert fault.text == f"{file} can't be read: Permission denied"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:5000", "[::1]", "localhost"])
+def test_plain_http_on_loopback_needs_no_warning(tmp_path: Path, host: str) -> None:
+    """A stand-in for STS, or a tunnel's end; nor does a bundle that is there."""
+    bundle = _write(tmp_path / "ca.pem", "")
+    made = _read(
+        tmp_path,
+        LEAST.replace("eu-central-1}", f"eu-central-1, sts_endpoint: 'http://{host}', ca_bundle: {bundle}}}"),
+    ).settings
+    assert made.aws.sts_endpoint == f"http://{host}"
+    assert made.aws.ca_bundle == bundle
+
+
 def test_a_faulty_account_still_counts_as_known(tmp_path: Path) -> None:
     """One mistake gives one fault: who names the account is not blamed for it too."""
     path = _write(tmp_path / "a.yaml", LEAST + "accounts: {main: {id: x}}\n")

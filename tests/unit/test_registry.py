@@ -11,6 +11,7 @@ import pytest
 from imds_proxy import registry
 from imds_proxy.provider import Provider
 from tests.standins import site_providers
+from tests.standins.site_distributions import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,18 +241,24 @@ def test_the_built_in_providers_are_installed() -> None:
     assert all(len(entry_points) == 1 for entry_points in registry.installed().values())
 
 
-def test_two_distributions_with_one_name_are_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_distributions_with_one_name_are_a_fault(tmp_path: Path) -> None:
     """Whose code runs is not left to the order of folders."""
-    for number in (1, 2):
-        folder = tmp_path / "site" / f"clash{number}-1.dist-info"
-        folder.mkdir(parents=True)
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: clash{number}\nVersion: 1\n")
-        (folder / "entry_points.txt").write_text(f"[{registry.GROUP}]\nclash = clash{number}:Provider\n")
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    registry.installed.cache_clear()
-    try:
+    with installed(tmp_path / "site", "clash = one:Provider", "clash = two:Provider"):
         assert _faults(tmp_path, "{type: clash}") == [
-            "a.yaml:2: providers.a.type: several are installed as clash: clash1:Provider, clash2:Provider"
+            "a.yaml:2: providers.a.type: several are installed as clash: one:Provider, two:Provider"
         ]
-    finally:
-        registry.installed.cache_clear()
+
+
+def test_an_entry_point_to_nowhere_is_a_fault(tmp_path: Path) -> None:
+    """A half removed distribution is named by what it said."""
+    with installed(tmp_path / "site", "broken = nowhere.at_all:Provider"):
+        assert _faults(tmp_path, "{type: broken}") == [
+            "a.yaml:2: providers.a.type: can't import nowhere.at_all:Provider: ModuleNotFoundError: No module named 'nowhere'"
+        ]
+
+
+def test_a_site_may_install_its_provider(tmp_path: Path) -> None:
+    """Then `type` names it as it names ours."""
+    with installed(tmp_path / "site", f"machines = {SITE}:Machines"):
+        loaded = _load(tmp_path, "{type: machines, account: main}")
+    assert isinstance(loaded.providers["a"], site_providers.Machines)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from imds_proxy import registry, report, report_schema
+from tests.standins.site_distributions import installed
 
 SITE = "tests.standins.site_providers"
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
@@ -171,6 +172,17 @@ def test_the_schema_shows_durations_as_they_are_written(schema: dict[str, Any]) 
 def test_the_examples_follow_the_schema(validator: Any, example: Path) -> None:
     """An editor shows nothing red in them."""
     assert [error.message for error in validator.iter_errors(yaml.safe_load(example.read_text()))] == []
+
+
+def test_the_schema_has_what_can_not_be_described(tmp_path: Path) -> None:
+    """Of a provider that can't be imported or described an editor takes everything but the name."""
+    with installed(
+        tmp_path, "broken = nowhere:Provider", f"odd = {SITE}:UndescribableSettings", f"one = {SITE}:Machines"
+    ):
+        variants = report_schema.json_schema()["properties"]["provider"]["anyOf"]
+    bare = [each["properties"] for each in variants if each.get("required") == ["type"]]
+    assert bare == [{"type": {"const": "broken"}}, {"type": {"const": "odd"}}]
+    assert {"$ref": "#/$defs/Good"} in variants
 
 
 GOOD = {

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imds_proxy import yaml_nodes
-from imds_proxy.yaml_source import Source, dotted, quoted, read_source
+from imds_proxy.yaml_source import MOST_BYTES, Source, dotted, quoted, read_source
 from tests.standins.privileges import without_privileges
 
 PARSERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
@@ -171,6 +171,12 @@ def test_too_many_values_are_a_fault(tmp_path: Path) -> None:
     assert fault.text == yaml_nodes.TOO_MUCH
     (fault,) = _read(tmp_path, "a: [" + "x," * yaml_nodes.MOST_NODES + "]\n").faults
     assert fault.text == yaml_nodes.TOO_MUCH
+
+
+def test_too_many_bytes_are_a_fault(tmp_path: Path) -> None:
+    """A file that is not a configuration is not read to its end."""
+    (fault,) = _read(tmp_path, b"#" * (MOST_BYTES + 1)).faults
+    assert fault.text == f"too much: more than {MOST_BYTES} bytes"
 
 
 def test_too_many_levels_are_a_fault(tmp_path: Path, loader: yaml_nodes.Loader) -> None:

@@ -7,7 +7,9 @@ trouble of the same caller are collapsed: the first at once, the rest as a count
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 import threading
 from collections import deque
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from cachetools import LRUCache
+
+from imds_proxy.errors import FederationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +32,8 @@ _MOST_WAITING_REFUSALS = 10_000
 _MOST_COLLAPSED = 10_000
 _COLLAPSE_SECONDS = 60.0
 _BATCH = 1000
+_STREAMS = ("-", "stderr")
+_MODE = 0o640
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +127,9 @@ class Audit:
                 else:
                     del self._collapsed[key]
 
-    def reopen(self) -> None:
-        """Open the file anew, for logrotate."""
+    def reopen(self, file: str) -> None:
+        """Write to `file` from now on, opened anew (logrotate may have moved it)."""
+        self._file = file
         self._reopen = True
         self._wake.set()
 
@@ -193,13 +200,24 @@ def _render(line: _Line) -> str:
     return json.dumps({"time": time, **asdict(line.record), "count": line.count}, ensure_ascii=True) + "\n"
 
 
+def check_file(file: str) -> None:
+    """Raise FederationError when `file` can't be written: a start fails sooner than a record."""
+    if file in _STREAMS:
+        return
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, _MODE))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a FIFO whose reader comes later
+            raise FederationError(f"cannot write audit.file {file}: {error.strerror}") from error
+
+
 def _open(file: str) -> IO[str]:
     if file == "-":
         return sys.stdout
     if file == "stderr":
         return sys.stderr
     path = Path(file)
-    path.touch(mode=0o640, exist_ok=True)
+    path.touch(mode=_MODE, exist_ok=True)
     return path.open("a", encoding="utf-8")
 
 

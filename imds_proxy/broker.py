@@ -133,7 +133,8 @@ class Broker:
         deadline = self._clock.monotonic() + TOKEN_HOLD
         await self._bring_verdict(standing, self._clock.monotonic() - self._recheck, deadline)
         entry = self._current_entry(standing)
-        if entry is not None:
+        if entry is not None and self._sts.is_loaded:
+            # While boto3 is still being imported a hold would only make a restart look longer.
             await self._improve_credentials(entry, deadline)
 
     async def role_name(self, standing: Standing, *, improves: bool = False) -> str:
@@ -280,6 +281,9 @@ class Broker:
 
     def _put_in_force(self, standing: Standing, verdict: Verdict) -> None:
         self._metrics.verdicts.add("stale" if verdict.is_stale else verdict.outcome)
+        if verdict.is_stale and not (standing.verdict and standing.verdict.is_stale):
+            # The audit log shall say that keys went out on an old name, even keys that went out before.
+            standing.handed_key = None
         standing.verdict = verdict
         if verdict.outcome != "trouble" and verdict.names != standing.named_names:
             # The address has changed hands, or its name is gone: what LIST said no longer counts.

@@ -18,12 +18,16 @@ _TALKATIVE = ("botocore", "boto3", "urllib3", "s3transfer")
 """At DEBUG these write whole AssumeRole answers, keys included, and signed URLs."""
 
 
+PLAIN = {"is_plain": True}
+"""`extra=PLAIN` for a message that says for itself what it is."""
+
+
 class _Formatter(logging.Formatter):
     """The message alone; what is not mere information says so first."""
 
     def formatMessage(self, record: LogRecord) -> str:  # noqa: N802  logging's name
         """Return the line without a traceback."""
-        if record.levelno == logging.INFO:
+        if record.levelno == logging.INFO or getattr(record, "is_plain", False):
             return record.getMessage()
         return f"{record.levelname.lower()}: {record.getMessage()}"
 

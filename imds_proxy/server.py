@@ -7,16 +7,18 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from imds_proxy import __version__, registry
-from imds_proxy.audit import Audit
+from imds_proxy.audit import Audit, check_file
 from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.errors import ConfigurationError, Trouble
 from imds_proxy.explain import Explanation, explain
+from imds_proxy.log import PLAIN
 from imds_proxy.metrics import Gauge, Metrics
 from imds_proxy.site import Site, Workshop, build_site
 from imds_proxy.sockets import BACKLOG, bound_address, open_listener, open_unix_listener
@@ -33,10 +35,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imds_proxy.caller import Identities
-    from imds_proxy.config import Configuration, SocketAddress
+    from imds_proxy.config import AdminSettings, Configuration, ListenSettings
     from imds_proxy.errors import Refusal
     from imds_proxy.model import IPAddress, RoleSession
-    from imds_proxy.web.imds import MetadataService
 
 DRAIN_SECONDS = 0.5
 """For what was accepted before the signal but not read yet."""
@@ -50,6 +51,15 @@ _HOUSEKEEPING_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
+@dataclass
+class _Open:
+    """An open socket: the settings it serves, and what serves them."""
+
+    listen: ListenSettings
+    listener: Listener
+    server: asyncio.Server
+
+
 class Server:
     """One process: its listeners, and the site that answers on them until a reload brings another."""
 
@@ -59,7 +69,8 @@ class Server:
         self._clock = SYSTEM_CLOCK
         self._metrics = Metrics()
         self._passing_key: bytes | None = None
-        self._listeners: list[tuple[SocketAddress, Listener, asyncio.Server]] = []
+        self._admin: AdminSettings | None = None
+        self._listeners: list[_Open] = []
         self._runners: list[web.AppRunner] = []
         self._background: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -68,8 +79,9 @@ class Server:
 
     async def run(self, loaded: registry.Loaded) -> None:
         """Serve until SIGTERM or SIGINT. Raises FederationError when that can't begin."""
+        self._watch_stop_signals()
         await self._start(loaded)
-        self._watch_signals()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._start_task(self._reload()))
         await self._stop.wait()
         await self._end()
 
@@ -78,9 +90,11 @@ class Server:
     async def _start(self, loaded: registry.Loaded) -> None:
         assert loaded.configuration is not None
         settings = loaded.configuration.settings
-        sockets = [(listen.address, open_listener(listen.address)) for listen in settings.listen]
+        check_file(settings.audit.file)
+        sockets = [(listen, open_listener(listen.address)) for listen in settings.listen]
         admin = open_listener(settings.admin.address) if settings.admin.address else None
         admin_socket = open_unix_listener(settings.admin.socket) if settings.admin.socket else None
+        self._admin = settings.admin
         self._workshop = Workshop(
             cache=CredentialCache(self._clock, on_renewal_refused=self._note_refused_renewal),
             sts_threads=StsThreads(),
@@ -122,15 +136,15 @@ class Server:
 
     async def _listen(
         self,
-        sockets: list[tuple[SocketAddress, socket.socket]],
+        sockets: list[tuple[ListenSettings, socket.socket]],
         admin: socket.socket | None,
         admin_socket: socket.socket | None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        for (address, sock), (_, service) in zip(sockets, self._site.services, strict=True):
-            listener = Listener(service, self._workshop.limits)
+        for listen, sock in sockets:
+            listener = Listener(self._site.service_for(listen), self._workshop.limits)
             server = await loop.create_server(listener, sock=sock, backlog=BACKLOG)
-            self._listeners.append((address, listener, server))
+            self._listeners.append(_Open(listen, listener, server))
             _announce(f"listening {bound_address(sock)}")
         if admin is not None:
             await self._serve_status(build_status_app(self._metrics, self._readiness), admin)
@@ -163,11 +177,10 @@ class Server:
 
     # --- while it serves ---------------------------------------------------------------------------
 
-    def _watch_signals(self) -> None:
+    def _watch_stop_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_or_leave)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._start_task(self._reload()))
 
     def _stop_or_leave(self) -> None:
         if self._stop.is_set():
@@ -184,14 +197,14 @@ class Server:
             except ConfigurationError as error:
                 site, faults = None, [*faults, *error.faults]
             except Trouble as trouble:
-                _log.error("configuration kept: %s", trouble)
+                _log.error("configuration kept: %s", trouble, extra=PLAIN)
                 self._metrics.reloads.add("faulty")
                 return
             for fault in faults:
-                _log.warning("%s", fault)
+                _log.log(logging.WARNING if fault.is_warning else logging.ERROR, "%s", fault, extra=PLAIN)
             if site is None or loaded.configuration is None:
                 errors = sum(not fault.is_warning for fault in faults)
-                _log.error("configuration kept: %d faults", errors)
+                _log.error("configuration kept: %d faults", errors, extra=PLAIN)
                 self._metrics.reloads.add("faulty")
                 return
             self._swap(site, loaded.configuration)
@@ -204,29 +217,29 @@ class Server:
         self._workshop.limits.connections = limits.connections
         self._workshop.limits.requests_per_second = limits.requests_per_second
         self._workshop.cache.forget_demand()
-        self._workshop.audit.reopen()
+        self._workshop.audit.reopen(configuration.settings.audit.file)
         logging.getLogger().setLevel(configuration.settings.log.level.upper())
-        self._hand_over(list(site.services))
+        if configuration.settings.admin != self._admin:
+            _log.warning("admin: the addresses have changed: needs a restart")
+        self._hand_over(configuration.settings.listen)
         old.retire()
         self._start_task(self._load_boto3(site))
 
-    def _hand_over(self, services: list[tuple[SocketAddress, MetadataService]]) -> None:
-        """Put the new services behind the sockets that are open; those of changed addresses in order."""
-        moved: list[Listener] = []
-        for address, listener, _ in self._listeners:
-            match = next((pair for pair in services if pair[0] == address), None)
-            if match is None:
-                moved.append(listener)
-                _log.warning("listen: %s is no longer configured: needs a restart", address)
+    def _hand_over(self, configured: tuple[ListenSettings, ...]) -> None:
+        """Put the new site behind the open sockets. One whose address is gone keeps its own settings."""
+        by_address = {listen.address: listen for listen in configured}
+        for one in self._listeners:
+            listen = by_address.pop(one.listen.address, None)
+            if listen is None:
+                listen = one.listen
+                _log.warning("listen: %s is no longer configured: needs a restart", listen.address)
+            one.listen = listen
+            if listen.provider in self._site.brokers:
+                one.listener.service = self._site.service_for(listen)
             else:
-                services.remove(match)
-                listener.service = match[1]
-        for address, _ in services:
+                one.listener.service = one.listener.service.closed()
+        for address in by_address:
             _log.warning("listen: %s is not open yet: needs a restart", address)
-        for listener, (_, service) in zip(moved, services, strict=False):
-            listener.service = service
-        for listener in moved[len(services) :]:
-            listener.service = listener.service.closed()
 
     async def _explain(self, address: IPAddress, *, assumes: bool) -> Explanation:
         decisions = self._site.decisions
@@ -255,12 +268,12 @@ class Server:
         self._is_serving = False
         # One more round of the loop takes in the connections that wait in the kernel's line.
         await asyncio.sleep(0)
-        for _, listener, server in self._listeners:
-            server.close()
-            listener.is_draining = True
-        if any(listener.open_connections for _, listener, _ in self._listeners):
+        for one in self._listeners:
+            one.server.close()
+            one.listener.is_draining = True
+        if self._count_connections():
             await asyncio.sleep(DRAIN_SECONDS)
-        await asyncio.gather(*(listener.shutdown(FINISH_SECONDS) for _, listener, _ in self._listeners))
+        await asyncio.gather(*(one.listener.shutdown(FINISH_SECONDS) for one in self._listeners))
         for task in self._background:
             task.cancel()
         for runner in self._runners:
@@ -319,7 +332,7 @@ class Server:
         return sum(broker.size for broker in self._site.brokers.values())
 
     def _count_connections(self) -> float:
-        return sum(listener.open_connections for _, listener, _ in self._listeners)
+        return sum(one.listener.open_connections for one in self._listeners)
 
 
 def _announce(line: str) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from imds_proxy.audit import Audit
     from imds_proxy.cache import CredentialCache
     from imds_proxy.clock import Clock
-    from imds_proxy.config import Configuration, ListenSettings, SocketAddress
+    from imds_proxy.config import Configuration, ListenSettings
     from imds_proxy.metrics import Metrics
     from imds_proxy.registry import AnyProvider
     from imds_proxy.web.documents import CredentialPages
@@ -61,8 +61,24 @@ class Site:
 
     decisions: Decisions
     brokers: Mapping[str, Broker]
-    services: tuple[tuple[SocketAddress, MetadataService], ...]
-    """In the order of `listen`."""
+    tokens: TokenKeys
+    region: str
+    workshop: Workshop
+
+    def service_for(self, listen: ListenSettings) -> MetadataService:
+        """Return what answers on a listener with these settings. Raises KeyError without its provider."""
+        return MetadataService(
+            guard=_guard(listen),
+            broker=self.brokers[listen.provider],
+            tokens=self.tokens,
+            imds_v1=listen.imds_v1,
+            hop_limit=listen.hop_limit,
+            region=self.region,
+            limits=self.workshop.limits,
+            credential_pages=self.workshop.pages,
+            metrics=self.workshop.metrics,
+            clock=self.workshop.clock,
+        )
 
     def retire(self) -> None:
         """Let go of identities and verdicts: another site decides from now on."""
@@ -162,26 +178,7 @@ def build_site(
         )
         for name, judge in decisions.judges.items()
     }
-    tokens = TokenKeys(token_keys)
-    services = tuple(
-        (
-            listen.address,
-            MetadataService(
-                guard=_guard(listen),
-                broker=brokers[listen.provider],
-                tokens=tokens,
-                imds_v1=listen.imds_v1,
-                hop_limit=listen.hop_limit,
-                region=settings.aws.region,
-                limits=workshop.limits,
-                credential_pages=workshop.pages,
-                metrics=workshop.metrics,
-                clock=workshop.clock,
-            ),
-        )
-        for listen in settings.listen
-    )
-    return Site(decisions, brokers, services)
+    return Site(decisions, brokers, TokenKeys(token_keys), settings.aws.region, workshop)
 
 
 def _guard(listen: ListenSettings) -> Guard:

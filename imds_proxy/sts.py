@@ -77,6 +77,11 @@ class Sts:
         self.own_key_trouble: str | None = None
         """Why STS refuses our own key, as of the last call; None when it does not."""
 
+    @property
+    def is_loaded(self) -> bool:
+        """Tell whether boto3 is imported and the client made."""
+        return self._assumer is not None
+
     async def load(self) -> None:
         """Import boto3 and make the client, so that the first caller need not wait for that."""
         await self._threads.run(self._load)

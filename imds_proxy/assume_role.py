@@ -106,9 +106,11 @@ class RoleAssumer:
             raise _translate_answer(error) from error
         except BotoCoreError as error:
             raise _translate_failure(error) from error
-        except (KeyError, TypeError, AttributeError) as error:
-            message = f"STS answered without credentials ({type(error).__name__})"
-            raise AWSError(message, code="MalformedAnswer") from error
+        except Exception as error:  # noqa: BLE001  whatever botocore makes of a broken answer
+            # The text of a ResponseParserError is the whole answer, keys included: neither it nor the
+            # exception may go on from here.
+            message = f"STS sent an answer that can't be read ({type(error).__name__})"
+            raise AWSError(message, code="MalformedAnswer") from None
 
     def diagnose_refusal(self, session: RoleSession) -> str:
         """Say why a role was refused, as far as `iam:GetRole` tells: it sees our own account only."""

@@ -193,6 +193,9 @@ class CredentialCache:
                 credentials = await entry.source.assume(entry.session)
         except (Refusal, Trouble) as error:
             self._note_failure(entry, error)
+        except Exception as error:  # noqa: BLE001  a source that fails otherwise must not be asked in a loop
+            # Only the type: nobody knows what the text of a foreign exception holds.
+            self._note_failure(entry, Trouble(f"AssumeRole failed: {type(error).__name__}"))
         else:
             self._keep(entry, credentials)
         finally:

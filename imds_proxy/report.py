@@ -45,7 +45,7 @@ def _describe_provider(section: ProviderSection, provider: Provider[Any]) -> Ite
         yield (*section.path, "class"), section.class_name
     try:
         known = provider.settings.model_dump(mode="json", by_alias=True, fallback=str)
-    except Exception:
+    except Exception:  # noqa: BLE001  a site's default may be anything
         # A site's own serializer failed: what is a secret isn't known, so everything may be one.
         known = dict.fromkeys(section.settings, HIDDEN)
     if section.settings or known:

@@ -99,26 +99,29 @@ class Broker:
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
-        self._standings = _Standings(MOST_STANDINGS)
+        # Apart, so that nobody who has many addresses and no grant pushes out those who have one.
+        self._granted_standings = _Standings(MOST_STANDINGS)
+        self._other_standings = _Standings(MOST_STANDINGS)
         self._flights: set[asyncio.Task[None]] = set()
 
     @property
     def size(self) -> int:
         """How many callers are known."""
-        return len(self._standings)
+        return len(self._granted_standings) + len(self._other_standings)
 
     def standing(self, address: IPAddress) -> Standing:
         """Return what is known of the caller at `address`."""
-        standing = self._standings.get(address)
+        standing = self._granted_standings.get(address) or self._other_standings.get(address)
         if standing is None:
-            standing = self._standings[address] = Standing(address)
+            standing = self._other_standings[address] = Standing(address)
         return standing
 
     def retire(self) -> None:
         """Forget all verdicts: another broker decides from now on."""
-        for standing in self._standings.values():
-            standing.is_current = False
-        self._standings.clear()
+        for standings in (self._granted_standings, self._other_standings):
+            for standing in standings.values():
+                standing.is_current = False
+            standings.clear()
 
     async def close(self) -> None:
         """Cancel the decisions under way."""
@@ -288,12 +291,22 @@ class Broker:
         if verdict.outcome != "trouble" and verdict.names != standing.named_names:
             # The address has changed hands, or its name is gone: what LIST said no longer counts.
             standing.named_role = standing.named_entry = None
+        self._file_standing(standing)
         if verdict.session is None:
             standing.entry = None
             return
         entry = standing.entry = self._cache.entry(verdict.session, self._sts)
         if self._cache.usable(entry) is None:
             self._cache.begin_flight(entry)
+
+    def _file_standing(self, standing: Standing) -> None:
+        if not standing.is_current:
+            return
+        keeps, drops = self._other_standings, self._granted_standings
+        if standing.verdict is not None and standing.verdict.session is not None:
+            keeps, drops = drops, keeps
+        drops.pop(standing.address, None)
+        keeps[standing.address] = standing
 
     # --- the credentials ---------------------------------------------------------------------------
 

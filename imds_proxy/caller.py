@@ -93,7 +93,10 @@ class Identities:
         self._stale = stale
         self._clock = clock
         self._queue = LookupQueue()
-        self._identities: LRUCache[Key, Identity] = LRUCache(MOST_IDENTITIES)
+        # Apart, so that nobody who has many addresses and no name pushes out those who have one: a name
+        # that was confirmed before is what serves when DNS fails.
+        self._confirmed: LRUCache[Key, Identity] = LRUCache(MOST_IDENTITIES)
+        self._nameless: LRUCache[Key, Identity] = LRUCache(MOST_IDENTITIES)
         self._flights: dict[Key, asyncio.Task[Identity]] = {}
         self.outcomes = {"confirmed": 0, "refused": 0, "failed": 0, "stale": 0}
         """How many look-ups ended how."""
@@ -101,7 +104,7 @@ class Identities:
     @property
     def size(self) -> int:
         """How many identities are remembered."""
-        return len(self._identities)
+        return len(self._confirmed) + len(self._nameless)
 
     @property
     def flights(self) -> int:
@@ -124,7 +127,7 @@ class Identities:
         if address in self._hosts:
             return self._identity_by_map(address, domains)
         key = (address, domains)
-        identity = self._identities.get(key)
+        identity = self._remembered(key)
         if identity is not None and self._is_fresh(identity, not_before):
             return identity
         joined = self._flights.get(key)
@@ -134,6 +137,16 @@ class Identities:
                 return identity
         # The look-up that was under way had begun too early to see what has changed since.
         return await asyncio.shield(self._flights.get(key) or self._start_flight(key))
+
+    def _remembered(self, key: Key) -> Identity | None:
+        return self._confirmed.get(key) or self._nameless.get(key)
+
+    def _remember(self, key: Key, identity: Identity) -> None:
+        keeps, drops = self._nameless, self._confirmed
+        if identity.names:
+            keeps, drops = drops, keeps
+        drops.pop(key, None)
+        keeps[key] = identity
 
     def _is_fresh(self, identity: Identity, not_before: float) -> bool:
         if self._clock.monotonic() >= identity.valid_until:
@@ -147,7 +160,7 @@ class Identities:
 
     async def _look_up(self, key: Key) -> Identity:
         address, domains = key
-        before = self._identities.get(key)
+        before = self._remembered(key)
         try:
             async with self._queue.place(address, is_known=before is not None and bool(before.names)):
                 asked_at = self._clock.monotonic()
@@ -160,7 +173,7 @@ class Identities:
             identity = self._settle_failure(before, self._clock.monotonic(), str(error))
         finally:
             del self._flights[key]
-        self._identities[key] = identity
+        self._remember(key, identity)
         self._count(identity)
         return identity
 
@@ -187,8 +200,9 @@ class Identities:
             reason = "no PTR record" if not findings else "no PTR name is allowed and leads back"
             return self._refuse(asked_at, tuple(findings), reason)
         now = self._clock.monotonic()
-        memory = min(max(ttl, _SHORTEST_MEMORY), _LONGEST_MEMORY)
-        return Identity(names, tuple(findings), asked_at, asked_at + memory, confirmed_at=now)
+        # Also what its TTL outlived on the way counts for a moment: whoever waits for it would get nothing.
+        until = max(asked_at + min(ttl, _LONGEST_MEMORY), now + _SHORTEST_MEMORY)
+        return Identity(names, tuple(findings), asked_at, until, confirmed_at=now)
 
     def _refuse(self, asked_at: float, findings: tuple[Finding, ...], reason: str) -> Identity:
         now = self._clock.monotonic()
@@ -197,7 +211,8 @@ class Identities:
     def _settle_failure(self, before: Identity | None, asked_at: float, failure: str) -> Identity:
         now = self._clock.monotonic()
         until = now + _FAILURE_MEMORY
-        if before is not None and before.names and now - before.confirmed_at <= self._stale:
+        if before is not None and before.names and now < before.confirmed_at + self._stale:
+            until = min(until, before.confirmed_at + self._stale)
             return replace(before, asked_at=asked_at, valid_until=until, failure=failure)
         return Identity((), (), asked_at, until, confirmed_at=0, failure=failure)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from imds_proxy.model import canonical_address
+from imds_proxy.web.answer import Answer, render_page
 
 if TYPE_CHECKING:
-    import asyncio
-
     from imds_proxy.broker import Standing
     from imds_proxy.model import IPAddress
     from imds_proxy.web.imds import MetadataService
@@ -43,23 +44,49 @@ class Connection:
         self.allowance: Allowance | None = None
 
 
+class _Handler(RequestHandler):
+    """aiohttp's protocol; what it can't parse gets a bare status and no traceback in the log."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  aiohttp's; it quotes what the client sent
+    ) -> web.StreamResponse:
+        """Return the answer to a request that can't be served. Anybody can send garbage, and a lot of it."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("could not answer %s", request.remote, exc_info=exc)
+        else:
+            _log.debug("not HTTP from %s: %s", request.remote, type(exc).__name__)
+        answer = Answer(render_page(status))
+        answer.force_close()
+        return answer
+
+
 class Listener(web.Server):
     """aiohttp's low-level server with one service behind it, which a reload replaces."""
 
     def __init__(self, service: MetadataService, limits: CallerLimits) -> None:
-        super().__init__(
-            self._answer,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-            lingering_time=LINGER_SECONDS,
-            max_line_size=_LONGEST_LINE,
-            max_field_size=_LONGEST_LINE,
-            access_log=None,
-            logger=_log,
-        )
+        super().__init__(self._answer)
         self.service = service
         self.limits = limits
         self.is_draining = False
         self._open: dict[RequestHandler, Connection] = {}
+
+    def __call__(self) -> RequestHandler:
+        """Return the protocol of a new connection."""
+        return _Handler(
+            self,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+            # None turns it off, though the annotation does not say so.
+            access_log=None,  # type: ignore[arg-type]
+            logger=_log,
+        )
 
     @property
     def open_connections(self) -> int:

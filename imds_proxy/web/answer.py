@@ -18,6 +18,9 @@ from aiohttp.abc import AbstractStreamWriter
 SERVER = "EC2ws"
 """What real instances say, and some clients look for."""
 
+_PHRASES = {405: "Not Allowed"}
+"""Where real instances say something else than RFC 9110."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -30,7 +33,7 @@ class Page:
 
 def render_page(status: int, body: bytes = b"", **headers: str) -> Page:
     """Return a page; an underscore in a header's name stands for a hyphen."""
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Server: {SERVER}"]
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status) or HTTPStatus(status).phrase}", f"Server: {SERVER}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines.append(f"Content-Length: {len(body)}")
     return Page(status, "\r\n".join(lines).encode("ascii") + b"\r\n", body)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from imds_proxy import naming
 from imds_proxy.errors import FederationError, OverloadError, Refusal, Trouble
@@ -174,7 +174,8 @@ class MetadataService:
             return Answer(_empty(405, _ALLOW_TOKEN))
         if request.transport is not None:
             lower_hop_limit(request.transport, self._hop_limit)
-        if request.headers.get("Expect", "").lower() == "100-continue":
+        expects = request.headers.get("Expect", "").lower()
+        if expects == "100-continue" and request.version >= HttpVersion11:
             # s3fs sends its empty PUT chunked and waits for this before it ends it.
             await request.writer.write(_CONTINUE)
         asked = request.headers.getall(LIFE_HEADER, ())
@@ -183,7 +184,7 @@ class MetadataService:
             return Answer(documents.BAD_REQUEST_PAGE)
         try:
             await self.broker.prepare(self._standing_of(connection))
-        except Exception:
+        except Exception:  # noqa: BLE001  see below
             # A token tells no verdict, and an error here would make some clients fall back to IMDSv1.
             _log.exception("could not prepare the answer for %s", peer)
         token = self._tokens.issue(peer, life, self._clock.wall())
@@ -224,7 +225,7 @@ class MetadataService:
         self, standing: Standing, target: Target, life: int | None, *, role_of: RoleOf
     ) -> Answer:
         body: bytes | None = None
-        if target.kind is not Kind.UNKNOWN:
+        if target.kind in (Kind.METADATA, Kind.IAM):
             body = tree.fixed_listing(target.segments)
             if body is None:
                 facts = await self._facts_of(standing, target, role_of)

@@ -43,6 +43,9 @@ VERSIONS = (
 
 ROLES_PATH = ("meta-data", "iam", "security-credentials")
 
+_LONGEST_REMEMBERED = 256
+"""Longer paths are parsed anew each time: anybody can send them, so what is remembered has to stay small."""
+
 Leaf: TypeAlias = bytes
 Node: TypeAlias = "Leaf | Mapping[str, Node]"
 
@@ -61,25 +64,27 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A path, taken apart: `segments` without the version, and the role that a ROLE names."""
+    """A path, taken apart."""
 
     kind: Kind
     segments: tuple[str, ...] = ()
+    """The version and what is below it, of IAM and METADATA."""
     role: str = ""
-
-    @property
-    def is_iam(self) -> bool:
-        """Tell whether the path is `iam/` or below, where every error has an empty body."""
-        return self.kind in (Kind.ROLE_LIST, Kind.ROLE, Kind.IAM)
+    """The role that a ROLE names."""
+    is_iam: bool = False
+    """Whether the path is `iam/` or below, where every error has an empty body."""
 
 
-@lru_cache(maxsize=4096)
 def parse_target(raw: str) -> Target:
     """Return what the path of a request line asks for; a query is ignored, as EC2 does.
 
     Repeated slashes count as one and a last slash does not count: C++ and async-aws leave it out, others
     double it. Each segment is percent-decoded once, after the path was split, so `%2F` is no slash.
     """
+    return _parse_remembered(raw) if len(raw) <= _LONGEST_REMEMBERED else _parse(raw)
+
+
+def _parse(raw: str) -> Target:
     path = raw.partition("?")[0].partition("#")[0]
     if not path.startswith("/"):
         return Target(Kind.UNKNOWN)
@@ -88,20 +93,24 @@ def parse_target(raw: str) -> Target:
         return Target(Kind.METADATA)
     version, *rest = segments
     if version not in VERSIONS:
-        return Target(Kind.UNKNOWN, segments)
+        return Target(Kind.UNKNOWN)
     return _classify(version, tuple(rest))
+
+
+_parse_remembered = lru_cache(maxsize=4096)(_parse)
 
 
 def _classify(version: str, segments: tuple[str, ...]) -> Target:
     if segments == ("api", "token"):
         return Target(Kind.TOKEN if version == "latest" else Kind.DATED_TOKEN)
     if segments == ROLES_PATH:
-        return Target(Kind.ROLE_LIST)
+        return Target(Kind.ROLE_LIST, is_iam=True)
     if segments[:-1] == ROLES_PATH:
-        return Target(Kind.ROLE, role=segments[-1])
-    if segments[:2] == ROLES_PATH[:2]:
-        return Target(Kind.IAM, (version, *segments))
-    return Target(Kind.METADATA, (version, *segments))
+        return Target(Kind.ROLE, role=segments[-1], is_iam=True)
+    is_iam = segments[:2] == ROLES_PATH[:2]
+    if find(_FULLEST_TREE, segments) is None:
+        return Target(Kind.UNKNOWN, is_iam=is_iam)
+    return Target(Kind.IAM if is_iam else Kind.METADATA, (version, *segments), is_iam=is_iam)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,12 @@ def metadata_tree(facts: Facts) -> Mapping[str, Node]:
     }
 
 
+_FULLEST_TREE = metadata_tree(
+    Facts("", "", "", is_ipv4=True, instance_id="", hostname="", identity_document=b"", profile=b"", role="")
+)
+"""With all that any caller may see. What is not in here is there for nobody, whatever DNS and STS say."""
+
+
 def find(tree: Mapping[str, Node], segments: tuple[str, ...]) -> bytes | None:
     """Return a leaf's value, a directory's listing, or None where there is nothing."""
     node: Node = tree
@@ -157,6 +172,7 @@ def listing(directory: Mapping[str, Node]) -> bytes:
 
 
 _VERSION_LISTING = "\n".join(VERSIONS).encode()
+_THE_SAME_FOR_ALL = (("meta-data", "local-ipv4"), ("dynamic",), ("dynamic", "instance-identity"))
 _LATEST_LISTING = b"dynamic\nmeta-data"
 """Without slashes, as EC2 shows these entries."""
 
@@ -171,4 +187,4 @@ def fixed_listing(segments: tuple[str, ...]) -> bytes | None:
 def shows_identity(segments: tuple[str, ...]) -> bool:
     """Tell whether a path (its version first) shows anything about who the caller is."""
     below = segments[1:]
-    return below[:2] != ("meta-data", "placement") and below != ("meta-data", "local-ipv4")
+    return below[:2] != ("meta-data", "placement") and below not in _THE_SAME_FOR_ALL

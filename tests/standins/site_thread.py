@@ -1,0 +1,227 @@
+"""The daemon's inside on a thread of this process: a real site behind real listeners on loopback.
+
+Everything is built as `server` builds it; what is left out is the process around it: signals, log, status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from imds_proxy import registry
+from imds_proxy.audit import Audit
+from imds_proxy.cache import CredentialCache
+from imds_proxy.clock import Clock
+from imds_proxy.metrics import Metrics
+from imds_proxy.site import Site, Workshop, build_site
+from imds_proxy.sockets import BACKLOG, open_listener
+from imds_proxy.sts import StsThreads
+from imds_proxy.web.documents import CredentialPages
+from imds_proxy.web.limits import CallerLimits
+from imds_proxy.web.listener import Listener
+from tests.standins.daemon import write_settings
+from tests.standins.wire import WireCaller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
+    from pathlib import Path
+
+    from imds_proxy.config import ListenSettings
+    from imds_proxy.model import RoleSession
+
+TOKEN_KEYS = (b"k" * 32,)
+_START_TIME = 30
+_END_TIME = 30
+_FINISH_TIME = 1.0
+
+
+class ShiftedClock:
+    """The real clocks plus what a test adds; `freeze` stops the monotonic one."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        """Seconds by which both clocks are ahead."""
+        self._frozen_at: float | None = None
+
+    def freeze(self) -> None:
+        """Let the monotonic clock stand still but for `ahead`."""
+        self._frozen_at = time.monotonic()
+
+    def read_wall(self) -> float:
+        """Return seconds UTC since 1970."""
+        return time.time() + self.ahead
+
+    def read_monotonic(self) -> float:
+        """Return seconds since whenever."""
+        return (time.monotonic() if self._frozen_at is None else self._frozen_at) + self.ahead
+
+
+class RunningSite:
+    """What serves, and a way into its loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = ShiftedClock()
+        self.metrics = Metrics()
+        self.listeners: list[Listener] = []
+        self.ports: list[int] = []
+        self.site: Site
+        self.workshop: Workshop
+        self.loop: asyncio.AbstractEventLoop
+        self._folder = folder
+        self._audit_file = folder / "audit.jsonl"
+        self._servers: list[asyncio.Server] = []
+        self._loads = 0
+
+    def caller(
+        self, source: str = "127.0.0.1", *, listener: int = 0, server: str | None = None
+    ) -> WireCaller:
+        """Return a caller of one of the listeners. `server`: the address to connect to, if not loopback's."""
+        to = server or ("::1" if ":" in source else "127.0.0.1")
+        return WireCaller((to, self.ports[listener]), source)
+
+    def do(self, action: Callable[[], Any]) -> Any:
+        """Return what `action` returns on the loop's thread."""
+
+        async def act() -> Any:
+            return action()
+
+        return asyncio.run_coroutine_threadsafe(act(), self.loop).result(_END_TIME)
+
+    def replace(self, settings: Mapping[str, object]) -> None:
+        """Put a site with other settings behind the open sockets, in their order, as a reload does."""
+
+        def swap() -> None:
+            old, (self.site, listens) = self.site, self._build(settings)
+            for listener, listen in zip(self.listeners, listens, strict=True):
+                listener.service = self.site.service_for(listen)
+            old.retire()
+
+        self.do(swap)
+
+    def audit_records(self) -> list[dict[str, Any]]:
+        """Return the records written so far."""
+        text = self._audit_file.read_text() if self._audit_file.exists() else ""
+        return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+
+    async def open(self, settings: Mapping[str, object]) -> None:
+        """Build everything and listen."""
+        self.loop = asyncio.get_running_loop()
+        clock = Clock(wall=self.clock.read_wall, monotonic=self.clock.read_monotonic)
+        limits = settings.get("limits", {})
+        assert isinstance(limits, dict)
+        self.workshop = Workshop(
+            cache=CredentialCache(clock, on_renewal_refused=_ignore_refusal),
+            sts_threads=StsThreads(threads=8),
+            audit=Audit(str(self._audit_file), clock=clock, on_error=_fail),
+            metrics=self.metrics,
+            limits=CallerLimits(
+                connections=limits.get("connections", 256),
+                requests_per_second=limits.get("requests_per_second", 1_000_000),
+                clock=clock,
+            ),
+            pages=CredentialPages(),
+            clock=clock,
+        )
+        self.site, listens = self._build(settings)
+        await self.site.decisions.sts.load()
+        for listen in listens:
+            sock = open_listener(listen.address)
+            listener = Listener(self.site.service_for(listen), self.workshop.limits)
+            self._servers.append(await self.loop.create_server(listener, sock=sock, backlog=BACKLOG))
+            self.listeners.append(listener)
+            self.ports.append(sock.getsockname()[1])
+
+    def _build(self, settings: Mapping[str, object]) -> tuple[Site, tuple[ListenSettings, ...]]:
+        self._loads += 1
+        file = write_settings(settings, self._folder / f"site-{self._loads}.yaml")
+        loaded = registry.load(file, {})
+        assert loaded.configuration is not None, [str(fault) for fault in loaded.faults]
+        site = build_site(
+            loaded.configuration,
+            loaded.providers,
+            token_keys=TOKEN_KEYS,
+            workshop=self.workshop,
+            warn=_fail,
+        )
+        return site, loaded.configuration.settings.listen
+
+    async def close(self) -> None:
+        """End everything that runs."""
+        for server in self._servers:
+            server.close()
+        await asyncio.gather(*(listener.shutdown(_FINISH_TIME) for listener in self.listeners))
+        await self.site.close()
+        await self.workshop.cache.close()
+        self.workshop.sts_threads.close()
+        self.workshop.audit.close(_FINISH_TIME)
+
+
+class _Errors(logging.Handler):
+    """Keeps what is logged as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        self.lines.append(self.format(record))
+
+
+def _ignore_refusal(_session: RoleSession, _refusal: Exception) -> None:
+    """The log line about it is the process's."""
+
+
+def _fail(text: str) -> None:
+    raise AssertionError(text)
+
+
+@contextmanager
+def running_site(settings: Mapping[str, object], folder: Path) -> Iterator[RunningSite]:
+    """Serve with these settings for the length of the block; files go into `folder`.
+
+    An error in the log, or anything that the loop reports as unhandled, is a failure at the end.
+    """
+    running = RunningSite(folder)
+    unhandled: list[str] = []
+    errors = _Errors()
+    logging.getLogger("imds_proxy").addHandler(errors)
+    opened, stopping = threading.Event(), asyncio.Event()
+    failures: list[BaseException] = []
+
+    async def live() -> None:
+        running_loop = asyncio.get_running_loop()
+        running_loop.set_exception_handler(lambda _, context: unhandled.append(str(context)))
+        try:
+            await running.open(settings)
+        finally:
+            opened.set()
+        await stopping.wait()
+        await running.close()
+
+    def run(work: Coroutine[Any, Any, None]) -> None:
+        try:
+            asyncio.run(work)
+        except BaseException as error:  # noqa: BLE001  handed to the thread of the test
+            failures.append(error)
+
+    thread = threading.Thread(target=run, args=(live(),), name="site", daemon=True)
+    thread.start()
+    assert opened.wait(_START_TIME)
+    try:
+        if failures:
+            raise failures[0]
+        yield running
+    finally:
+        if not failures:
+            running.loop.call_soon_threadsafe(stopping.set)
+        thread.join(_END_TIME)
+        logging.getLogger("imds_proxy").removeHandler(errors)
+    assert not failures, failures
+    assert not unhandled, unhandled
+    assert not errors.lines, errors.lines

@@ -1,0 +1,135 @@
+"""What one caller may take of a listener: connections and requests per second."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.standins.wire import LIFE_HEADER, TOKEN_PATH, WireCaller, WireConnection
+from tests.web.machines import BAR, DUAL, FOO, FOO_ROLE, LISTENERS, OUTSIDE, SIX, V1
+from tests.web.machines import REGION as REGION_NAME
+
+if TYPE_CHECKING:
+    from tests.standins.site_thread import RunningSite
+    from tests.web.conftest import StartSite
+
+REGION = "/latest/meta-data/placement/region"
+
+
+@pytest.fixture
+def site(start_site: StartSite) -> RunningSite:
+    """Three connections and ten requests per second for each caller; the clock stands still."""
+    site = start_site(limits={"connections": 3, "requests_per_second": 10})
+    site.clock.freeze()
+    return site
+
+
+def ask(connection: WireConnection, caller: WireCaller) -> int:
+    """Return the status of a request over an open connection."""
+    connection.send(caller.render("GET", REGION))
+    return connection.read_answer().status
+
+
+# --- requests --------------------------------------------------------------------------------------
+
+
+def test_a_second_s_worth_of_requests(site: RunningSite) -> None:
+    """After the tenth request of a second, an empty 503 and the end of the connection; then it goes on."""
+    caller = site.caller(FOO, listener=V1)
+    assert [caller.get(REGION).status for _ in range(10)] == [200] * 10
+    answer = caller.get(REGION)
+    assert (answer.status, answer.reason, answer.body) == (503, "Service Unavailable", b"")
+    assert answer.header("Connection") == "close"
+    site.clock.ahead += 0.5
+    assert [caller.get(REGION).status for _ in range(6)] == [200] * 5 + [503]
+
+
+def test_tokens_count(site: RunningSite) -> None:
+    """A TOKEN beyond the limit is a 503, the only thing but its guards that keeps one from a caller."""
+    caller = site.caller(FOO)
+    assert [caller.put_token("60").status for _ in range(11)] == [200] * 10 + [503]
+
+
+def test_callers_and_listeners(site: RunningSite) -> None:
+    """A caller's requests count on all listeners together, and against no other caller."""
+    for listener in (V1, DUAL):
+        assert [site.caller(FOO, listener=listener).get(REGION).status for _ in range(5)] == [200] * 5
+    assert site.caller(FOO, listener=V1).get(REGION).status == 503
+    assert site.caller(BAR, listener=V1).get(REGION).status == 200
+    assert site.caller(SIX, listener=DUAL).get(REGION).status == 200
+
+
+def test_requests_that_are_refused_cost_nothing(site: RunningSite) -> None:
+    """Who is not let in hears 403, not 503, and takes nothing from anybody."""
+    for _ in range(20):
+        assert site.caller(OUTSIDE, listener=V1).get(REGION).status == 403
+        assert site.caller(FOO).ask("GET", REGION, host="attacker.example").status == 403
+    assert site.caller(FOO, listener=V1).get(REGION).status == 200
+
+
+# --- connections -----------------------------------------------------------------------------------
+
+
+def test_a_connection_too_many(site: RunningSite) -> None:
+    """The fourth connection gets an empty 503 and its end; the three go on; when one ends there is room."""
+    caller = site.caller(FOO, listener=V1)
+    with ExitStack() as open_connections:
+        three = [open_connections.enter_context(caller.connected()) for _ in range(3)]
+        assert [ask(connection, caller) for connection in three] == [200] * 3
+        with caller.connected() as fourth:
+            assert ask(fourth, caller) == 503
+            assert fourth.read_to_end() == b""
+        assert ask(three[0], caller) == 200
+        three[0].send(caller.render("GET", REGION, ("Connection", "close")))
+        assert three[0].read_answer().text == REGION_NAME
+        assert three[0].read_to_end() == b""
+        with caller.connected() as another:
+            assert ask(another, caller) == 200
+
+
+def test_a_connection_too_many_that_says_nothing(site: RunningSite) -> None:
+    """Connections beyond the limit that never ask are ended, those within it are not."""
+    caller = site.caller(FOO, listener=V1)
+    with ExitStack() as open_connections:
+        three = [open_connections.enter_context(caller.connected()) for _ in range(3)]
+        for connection in [open_connections.enter_context(caller.connected()) for _ in range(20)]:
+            assert connection.read_to_end() == b""
+        assert [ask(connection, caller) for connection in three] == [200] * 3
+    assert site.caller(FOO, listener=V1).get(REGION).status == 200
+
+
+def test_connections_of_others(site: RunningSite) -> None:
+    """One caller's connections keep no other caller out, and no other listener opens a second account."""
+    caller = site.caller(FOO, listener=V1)
+    with ExitStack() as open_connections:
+        for _ in range(3):
+            open_connections.enter_context(caller.connected())
+        assert site.caller(FOO, listener=DUAL).get(REGION).status == 503
+        assert site.caller(BAR, listener=V1).get(REGION).status == 200
+
+
+def test_a_lower_limit_after_a_reload(site: RunningSite) -> None:
+    """The limits of the new configuration hold for what comes; what is open stays."""
+    caller = site.caller(FOO, listener=V1)
+    with ExitStack() as open_connections:
+        three = [open_connections.enter_context(caller.connected()) for _ in range(3)]
+        assert ask(three[0], caller) == 200
+        site.workshop.limits.connections = 1
+        assert [ask(connection, caller) for connection in three] == [200] * 3
+        assert caller.get(REGION).status == 503
+
+
+def test_flights_do_not_depend_on_the_limit(start_site: StartSite) -> None:
+    """A caller at its limit still has its role afterwards: the limit ends requests, not what is known."""
+    site = start_site(limits={"requests_per_second": 5}, listen=LISTENERS)
+    caller = site.caller(FOO)
+    token = caller.fetch_token()
+    assert caller.fetch_role(token) == FOO_ROLE
+    site.clock.freeze()
+    site.clock.ahead += 1
+    statuses = [caller.ask("PUT", TOKEN_PATH, (LIFE_HEADER, "60")).status for _ in range(8)]
+    assert statuses == [200] * 5 + [503] * 3
+    site.clock.ahead += 1
+    assert caller.fetch_role(token) == FOO_ROLE

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
+EXCESS_SECONDS = 2.0
+"""For which a connection beyond its caller's limit may ask, to hear 503."""
+
 _LONGEST_LINE = 8190
 
 _log = logging.getLogger(__name__)
@@ -47,6 +50,12 @@ class Connection:
 class _Handler(RequestHandler):
     """aiohttp's protocol; what it can't parse gets a bare status and no traceback in the log."""
 
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Listener, **settings: Any) -> None:
+        super().__init__(listener, **settings)
+        self._listener = listener
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -55,10 +64,14 @@ class _Handler(RequestHandler):
         message: str | None = None,  # noqa: ARG002  aiohttp's; it quotes what the client sent
     ) -> web.StreamResponse:
         """Return the answer to a request that can't be served. Anybody can send garbage, and a lot of it."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the caller has hung up: aiohttp takes it from here
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("could not answer %s", request.remote, exc_info=exc)
         else:
             _log.debug("not HTTP from %s: %s", request.remote, type(exc).__name__)
+            if not self._listener.admits_peer_of(self):
+                status = HTTPStatus.FORBIDDEN
         answer = Answer(render_page(status))
         answer.force_close()
         return answer
@@ -83,8 +96,9 @@ class Listener(web.Server):
             lingering_time=LINGER_SECONDS,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
-            # None turns it off, though the annotation does not say so.
-            access_log=None,  # type: ignore[arg-type]
+            # Bodies are skipped, not read: unpacking them would be work that anyone could order.
+            auto_decompress=False,
+            access_log=None,
             logger=_log,
         )
 
@@ -105,6 +119,9 @@ class Listener(web.Server):
             allowance.connections += 1
             connection.allowance = allowance
             connection.is_excess = allowance.connections > self.limits.connections
+            if connection.is_excess:
+                # Thousands that never ask would use up our file descriptors, which are everybody's.
+                asyncio.get_running_loop().call_later(EXCESS_SECONDS, transport.abort)
         self._open[handler] = connection
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
@@ -113,6 +130,12 @@ class Listener(web.Server):
         connection = self._open.pop(handler, None)
         if connection is not None and connection.allowance is not None:
             connection.allowance.connections -= 1
+
+    def admits_peer_of(self, handler: RequestHandler) -> bool:
+        """Tell whether the peer of an open connection may talk to this listener at all."""
+        connection = self._open.get(handler)
+        peer = connection.peer if connection is not None else None
+        return peer is not None and self.service.guard.admits_peer(peer)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = self._open.get(request.protocol)

@@ -369,7 +369,9 @@ class Broker:
     def _note_denial(self, standing: Standing, error: Refusal | Trouble) -> None:
         record = _record_of(standing, "refused" if isinstance(error, Refusal) else "trouble")
         request_id = error.request_id if isinstance(error, AWSError) else None
-        self._audit.note_denial(replace(record, error=str(error), sts_request_id=request_id))
+        # What the verdict already says is not said twice: `error` is there for what came after it.
+        text = None if str(error) == record.reason else str(error)
+        self._audit.note_denial(replace(record, error=text, sts_request_id=request_id))
 
 
 def _record_of(standing: Standing, outcome: str) -> Record:

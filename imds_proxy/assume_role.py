@@ -85,7 +85,8 @@ class RoleAssumer:
                 verify=str(settings.ca_bundle) if settings.ca_bundle else None,
                 config=self._config,
             )
-        except (BotoCoreError, ValueError) as error:
+        except (BotoCoreError, OSError, ValueError) as error:
+            # Our own key is looked for here; a `credential_process` that is not there is an OSError.
             raise _translate_failure(error) from error
 
     def assume(self, session: RoleSession) -> Credentials:

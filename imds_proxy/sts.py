@@ -95,6 +95,7 @@ class Sts:
             outcome = "success"
         except Refusal:
             outcome = "refused"
+            self.own_key_trouble = None
             raise
         except AWSError as error:
             outcome = _outcome_of(error)

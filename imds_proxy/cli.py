@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imds_proxy import __version__
-from imds_proxy.errors import FederationError
+from imds_proxy.errors import ConfigurationError, FederationError
 
 if TYPE_CHECKING:
     from imds_proxy.explain import Explanation
@@ -64,6 +64,9 @@ def serve(path: Path | None) -> None:
     status = 0
     try:
         server.serve(path, os.environ, loaded)
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        status = EXIT_FAULTY
     except FederationError as error:
         click.echo(f"imds-proxy: {error}", err=True)
         status = EXIT_FAILED

@@ -23,6 +23,29 @@ class ListenError(FederationError):
 
 def open_listener(address: SocketAddress) -> socket.socket:
     """Return a listening TCP socket. Port 0 takes any free one. Raises ListenError."""
+    try:
+        return _listen(address)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {error.strerror}{_advice(error)}") from error
+
+
+def open_unix_listener(path: Path) -> socket.socket:
+    """Return a listening unix socket that only our own user can open. Raises ListenError.
+
+    The socket of a daemon that was killed is replaced, that of one that answers is not, and nothing else is.
+    """
+    try:
+        if path.is_socket():
+            if _is_answered(path):
+                raise ListenError(f"cannot listen on {path}: another process does")
+            path.unlink()
+        return _listen_on_path(path)
+    except OSError as error:
+        # Of a path that is too long there is no strerror.
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+
+
+def _listen(address: SocketAddress) -> socket.socket:
     family = socket.AF_INET if address.ip.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -33,22 +56,15 @@ def open_listener(address: SocketAddress) -> socket.socket:
         sock.bind((str(address.ip), address.port))
         sock.listen(BACKLOG)
         sock.settimeout(0)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise ListenError(f"cannot listen on {address}: {error.strerror}{_advice(error)}") from error
+        raise
     return sock
 
 
-def open_unix_listener(path: Path) -> socket.socket:
-    """Return a listening unix socket that only our own user can open. Raises ListenError.
-
-    The socket of a daemon that was killed is replaced, that of one that answers is not.
-    """
+def _listen_on_path(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_answered(path):
-            raise ListenError(f"cannot listen on {path}: another process does")
-        path.unlink(missing_ok=True)
         before = os.umask(0o177)
         try:
             sock.bind(str(path))
@@ -56,10 +72,7 @@ def open_unix_listener(path: Path) -> socket.socket:
             os.umask(before)
         sock.listen(BACKLOG)
         sock.settimeout(0)
-    except OSError as error:
-        sock.close()
-        raise ListenError(f"cannot listen on {path}: {error.strerror}") from error
-    except ListenError:
+    except OSError:
         sock.close()
         raise
     return sock
@@ -72,8 +85,6 @@ def bound_address(sock: socket.socket) -> str:
 
 
 def _is_answered(path: Path) -> bool:
-    if not path.is_socket():
-        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:

@@ -42,7 +42,7 @@ class Capture:
 
     def take_segments(self) -> list[Segment]:
         """Return the segments with a payload that have come since the last time, once each."""
-        found = []
+        found: list[Segment] = []
         while True:
             try:
                 packet, address = self._socket.recvfrom(65536)

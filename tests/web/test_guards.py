@@ -41,7 +41,7 @@ def test_both_families_on_one_socket(shared_site: RunningSite) -> None:
 
 
 def test_networks(start_site: StartSite) -> None:
-    """Only the networks listed are let in; an IPv4 network lets no IPv6 caller in, nor the other way round."""
+    """Only the networks listed are let in; an IPv4 network lets no IPv6 caller in, nor vice versa."""
     listen = [
         {"address": "127.0.0.1:0", "callers": ["127.0.0.2/32"], "imds_v1": True},
         {"address": "[::]:0", "callers": ["127.0.0.0/8"], "imds_v1": True},

@@ -79,7 +79,7 @@ def test_the_rest_for_refused_callers(source: str, start_site: StartSite) -> Non
 
 
 def test_a_role_that_sts_refuses(sts: LittleSts, start_site: StartSite) -> None:
-    """AccessDenied with nothing held: 404 and empty at LIST, ROLE and `iam/info`; the tree lists no `iam/`."""
+    """AccessDenied with nothing held: an empty 404 at LIST, ROLE and `iam/info`; no `iam/` is listed."""
     sts.refuse(403, "AccessDenied")
     caller = start_site().caller(FOO)
     settle_refusal(caller)
@@ -144,7 +144,7 @@ def test_dns_that_answers(sts: LittleSts, start_site: StartSite) -> None:
 
 
 def test_slow_sts(sts: LittleSts, start_site: StartSite) -> None:
-    """While STS does not answer: TOKEN 200, LIST and ROLE an empty 503; one call for all who wait, and kept."""
+    """While STS does not answer: TOKEN 200, LIST and ROLE an empty 503; one call for all, and kept."""
     sts.hold()
     caller = start_site().caller(FOO)
     token = caller.fetch_token()

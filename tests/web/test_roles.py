@@ -120,7 +120,7 @@ def test_a_role_without_a_list_before_it(start_site: StartSite) -> None:
 
 
 def test_profile(shared_site: RunningSite) -> None:
-    """`iam/info` names an instance profile that ends in the role's name; in EC2's form, like all documents."""
+    """`iam/info` names an instance profile that ends in the role's name; in EC2's form, as all are."""
     caller = shared_site.caller(FOO)
     token = caller.fetch_token()
     caller.fetch_role(token)

@@ -151,7 +151,8 @@ class Broker:
             verdict, session = await self._granted(standing, deadline)
             entry = self._cache.entry(session, self._sts)
             if improves:
-                await self._improve_credentials(entry, self._clock.monotonic() + TOKEN_HOLD)
+                patience = min(deadline, self._clock.monotonic() + TOKEN_HOLD)
+                await self._improve_credentials(entry, patience)
             await self._offer(standing, entry, deadline)
         except (Refusal, Trouble) as error:
             self._note_denial(standing, error)

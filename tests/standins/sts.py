@@ -31,6 +31,7 @@ class CountedSts:
     """Gives new keys by every call, named after its number. `calls` has what was asked for."""
 
     def __init__(self, clock: VirtualClock) -> None:
+        self.is_loaded = True
         self.calls: list[RoleSession] = []
         self.called_at: list[float] = []
         """Monotonic seconds."""

@@ -54,14 +54,15 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The clocks of the running virtual loop. `wall_error` sets the wall clock wrong by so many seconds."""
+    """The clocks of the virtual loop it is made in. `wall_error` sets the wall clock wrong, in seconds."""
 
     def __init__(self) -> None:
         self.wall_error = 0.0
+        self._loop = asyncio.get_running_loop()
 
     def monotonic(self) -> float:
         """Return the loop's own seconds, which its timers go by."""
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
     def wall(self) -> float:
         """Return the seconds UTC since 1970."""

@@ -92,8 +92,9 @@ async def run(scale: Scale) -> None:
     )
     async with stand_ins() as behind, daemon(behind, session="per-caller") as server:
         polite = await serve(server.port, "127.0.0.1")
-        first_due = time.monotonic() + plan.filling + plan.quiet
-        common_end = time.time() + plan.filling + plan.quiet + _SPREAD + _PROMISED
+        # STS tells ends in whole seconds.
+        common_end = round(time.time() + plan.filling + plan.quiet + _SPREAD + _PROMISED)
+        first_due = time.monotonic() + (common_end - _SPREAD - _PROMISED - time.time())
         behind.sts.expiry_of = lambda: common_end
         fleet = await _serve_fleet(server.port, plan.sessions)
         behind.sts.expiry_of = an_hour_from_now

@@ -120,8 +120,8 @@ class Judge:
     def _conclude(
         self, outcome: str, reason: str, caller: IdentifiedCaller, started: float, memory: float
     ) -> Verdict:
-        names = self._names_of(caller) if caller.identity else ()
         until = self._clock.monotonic() + memory
+        names = self._names_of(caller)
         return Verdict(outcome, reason, started, until, names=names, identity=caller.identity)
 
     def _names_of(self, caller: IdentifiedCaller) -> tuple[str, ...]:

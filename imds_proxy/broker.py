@@ -47,12 +47,13 @@ class Standing:
         "address",
         "entry",
         "flight",
+        "flight_began_at",
         "handed_key",
         "is_current",
         "named_at",
         "named_entry",
-        "named_names",
         "named_role",
+        "named_verdict",
         "not_before",
         "verdict",
     )
@@ -63,9 +64,10 @@ class Standing:
         self.verdict: Verdict | None = None
         self.entry: Entry | None = None
         self.flight: asyncio.Task[None] | None = None
+        self.flight_began_at = _NEVER
         self.not_before = _NEVER
         self.named_role: str | None = None
-        self.named_names: tuple[str, ...] = ()
+        self.named_verdict: Verdict | None = None
         self.named_at = _NEVER
         self.named_entry: Entry | None = None
         self.handed_key: str | None = None
@@ -149,24 +151,25 @@ class Broker:
         deadline = self._clock.monotonic() + ANSWER_HOLD
         try:
             verdict, session = await self._granted(standing, deadline)
-            entry = self._cache.entry(session, self._sts)
+            entry = standing.entry = self._cache.entry(session, self._sts)
             if improves:
                 patience = min(deadline, self._clock.monotonic() + TOKEN_HOLD)
                 await self._improve_credentials(entry, patience)
-            await self._offer(standing, entry, deadline)
+            await self._offer(standing, verdict, entry, deadline)
         except (Refusal, Trouble) as error:
             self._note_denial(standing, error)
             raise
-        standing.entry = standing.named_entry = entry
+        standing.named_entry = entry
         standing.named_role = session.role_name
-        standing.named_names = verdict.names
+        standing.named_verdict = verdict
         standing.named_at = self._clock.monotonic()
         return session.role_name
 
     def credentials_at_hand(self, standing: Standing, role: str) -> Credentials | None:
         """ROLE, the common case: return credentials if neither DNS nor STS need be asked; else None."""
         now = self._clock.monotonic()
-        if standing.named_role == role and now - standing.named_at <= NAMED_MEMORY:
+        is_promised = standing.named_role == role and now - standing.named_at <= NAMED_MEMORY
+        if is_promised:
             entry, least = standing.named_entry, freshness.LAST_AFTER_LIST
         else:
             verdict, entry, least = standing.verdict, standing.entry, freshness.LAST_MINUTE
@@ -181,7 +184,9 @@ class Broker:
             return None
         self._cache.renew_if_due(entry)
         if standing.handed_key != credentials.access_key:
-            self._note_hand_out(standing, credentials)
+            if self._audit.is_behind and not is_promised:
+                return None
+            self._note_hand_out(standing, entry, credentials)
         return credentials
 
     async def credentials(self, standing: Standing, role: str) -> Credentials:
@@ -191,16 +196,16 @@ class Broker:
             return credentials
         deadline = self._clock.monotonic() + ANSWER_HOLD
         try:
-            _, session = await self._granted(standing, deadline)
+            verdict, session = await self._granted(standing, deadline)
             if session.role_name != role:
                 raise Refusal(f"asked for the role {role!r}, has {session.role_name}")
-            standing.entry = self._cache.entry(session, self._sts)
-            credentials = await self._offer(standing, standing.entry, deadline)
+            entry = standing.entry = self._cache.entry(session, self._sts)
+            credentials = await self._offer(standing, verdict, entry, deadline)
         except (Refusal, Trouble) as error:
             self._note_denial(standing, error)
             raise
         if standing.handed_key != credentials.access_key:
-            self._note_hand_out(standing, credentials)
+            self._note_hand_out(standing, entry, credentials)
         return credentials
 
     async def verdict(self, standing: Standing) -> Verdict:
@@ -264,12 +269,12 @@ class Broker:
         standing.not_before = max(standing.not_before, not_before)
         if standing.flight is None:
             standing.flight = asyncio.get_running_loop().create_task(self._decide_and_go(standing))
+            standing.flight_began_at = now
             self._flights.add(standing.flight)
             standing.flight.add_done_callback(self._flights.discard)
         if verdict is not None and verdict.session is not None and now < verdict.serve_until:
-            # An earlier grant can serve, so there is no need to try a client's patience; where DNS was
-            # failing the last time, none to wait at all.
-            deadline = now if verdict.is_stale else min(deadline, now + TOKEN_HOLD)
+            # An earlier grant can serve, so there is no need to try a client's patience more than once.
+            deadline = min(deadline, standing.flight_began_at + TOKEN_HOLD)
         await self._wait(standing.flight, deadline)
 
     async def _decide_and_go(self, standing: Standing) -> None:
@@ -289,9 +294,8 @@ class Broker:
             # The audit log shall say that keys went out on an old name, even keys that went out before.
             standing.handed_key = None
         standing.verdict = verdict
-        if verdict.outcome != "trouble" and verdict.names != standing.named_names:
-            # The address has changed hands, or its name is gone: what LIST said no longer counts.
-            standing.named_role = standing.named_entry = None
+        if standing.named_verdict is not None and _contradicts(verdict, standing.named_verdict):
+            standing.named_role = standing.named_entry = standing.named_verdict = None
         self._file_standing(standing)
         if verdict.session is None:
             standing.entry = None
@@ -326,8 +330,12 @@ class Broker:
         if flight is not None:
             await self._wait(flight, deadline)
 
-    async def _offer(self, standing: Standing, entry: Entry, deadline: float) -> Credentials:
+    async def _offer(
+        self, standing: Standing, verdict: Verdict, entry: Entry, deadline: float
+    ) -> Credentials:
         credentials = await self._held(entry, deadline)
+        if standing.verdict is not None and _contradicts(standing.verdict, verdict):
+            raise Trouble("the caller's name changed meanwhile")
         if self._audit.is_behind and standing.handed_key != credentials.access_key:
             raise OverloadError("the audit log is too far behind for a new hand-out")
         return credentials
@@ -354,10 +362,14 @@ class Broker:
 
     # --- the records -------------------------------------------------------------------------------
 
-    def _note_hand_out(self, standing: Standing, credentials: Credentials) -> None:
+    def _note_hand_out(self, standing: Standing, entry: Entry, credentials: Credentials) -> None:
         standing.handed_key = credentials.access_key
         self._metrics.hand_outs.add()
-        record = _record_of(standing, "granted")
+        verdict = standing.verdict
+        if verdict is None or verdict.session != entry.session:
+            # Since LIST named the role, trouble or another verdict has come up.
+            verdict = standing.named_verdict
+        record = _record_of(standing, verdict, "granted")
         self._audit.note_hand_out(
             replace(
                 record,
@@ -368,16 +380,21 @@ class Broker:
         )
 
     def _note_denial(self, standing: Standing, error: Refusal | Trouble) -> None:
-        record = _record_of(standing, "refused" if isinstance(error, Refusal) else "trouble")
+        outcome = "refused" if isinstance(error, Refusal) else "trouble"
+        record = _record_of(standing, standing.verdict, outcome)
         request_id = error.request_id if isinstance(error, AWSError) else None
         # What the verdict already says is not said twice: `error` is there for what came after it.
         text = None if str(error) == record.reason else str(error)
         self._audit.note_denial(replace(record, error=text, sts_request_id=request_id))
 
 
-def _record_of(standing: Standing, outcome: str) -> Record:
+def _contradicts(verdict: Verdict, earlier: Verdict) -> bool:
+    """Tell whether the address has changed hands, or its name is gone: what was said earlier is over."""
+    return verdict.outcome != "trouble" and verdict.names != earlier.names
+
+
+def _record_of(standing: Standing, verdict: Verdict | None, outcome: str) -> Record:
     record = Record(caller=str(standing.address), outcome=outcome)
-    verdict = standing.verdict
     if verdict is None:
         return record
     record = replace(

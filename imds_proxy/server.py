@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import signal
 import sys
 from dataclasses import dataclass
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 0.5
 """For what was accepted before the signal but not read yet."""
 
-FINISH_SECONDS = 2.0
-"""For answers that are still being waited for."""
+FINISH_SECONDS = 1.5
+"""For answers that are still being waited for, and once more for those that then have to be cut off."""
 
 _AUDIT_PATIENCE = 1.0
 _HOUSEKEEPING_SECONDS = 5.0
@@ -79,9 +80,9 @@ class Server:
 
     async def run(self, loaded: registry.Loaded) -> None:
         """Serve until SIGTERM or SIGINT. Raises FederationError when that can't begin."""
-        self._watch_stop_signals()
-        await self._start(loaded)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._start_task(self._reload()))
+        self._watch_signals()
+        async with self._reloading:  # a SIGHUP that comes this early waits for what it is to replace
+            await self._start(loaded)
         await self._stop.wait()
         await self._end()
 
@@ -177,10 +178,11 @@ class Server:
 
     # --- while it serves ---------------------------------------------------------------------------
 
-    def _watch_stop_signals(self) -> None:
+    def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_or_leave)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._start_task(self._reload()))
 
     def _stop_or_leave(self) -> None:
         if self._stop.is_set():
@@ -266,22 +268,36 @@ class Server:
     async def _end(self) -> None:
         _log.info("stopping")
         self._is_serving = False
-        # One more round of the loop takes in the connections that wait in the kernel's line.
-        await asyncio.sleep(0)
+        await self._accept_the_waiting()
         for one in self._listeners:
             one.server.close()
             one.listener.is_draining = True
+        await asyncio.sleep(0)  # in which the last ones accepted become connections
         if self._count_connections():
             await asyncio.sleep(DRAIN_SECONDS)
-        await asyncio.gather(*(one.listener.shutdown(FINISH_SECONDS) for one in self._listeners))
+        for one in self._listeners:
+            one.listener.pre_shutdown()  # ends idle connections, which `shutdown` would wait for
+        await asyncio.gather(
+            *(one.listener.shutdown(FINISH_SECONDS) for one in self._listeners),
+            *(runner.cleanup() for runner in self._runners),
+        )
         for task in self._background:
             task.cancel()
-        for runner in self._runners:
-            await runner.cleanup()
         await self._site.close()
         self._workshop.sts_threads.close()
         await self._workshop.cache.close()
         self._workshop.audit.close(_AUDIT_PATIENCE)
+
+    async def _accept_the_waiting(self) -> None:
+        """Take in what waits in the kernel's line: asyncio accepts all of it at once, uvloop one a round."""
+        line = select.poll()
+        for one in self._listeners:
+            for sock in one.server.sockets:
+                line.register(sock, select.POLLIN)
+        for _ in range(BACKLOG):
+            if not line.poll(0):
+                return
+            await asyncio.sleep(0)
 
     def _register_gauges(self) -> None:
         shop = self._workshop

@@ -12,6 +12,7 @@ import yaml
 from tests.standins.processes import Child, bare_environment
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
@@ -104,6 +105,18 @@ class Daemon:
     def is_running(self) -> bool:
         """Whether it has not ended."""
         return self._child.is_running
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._child.signal(number)
+
+    def await_log(self, pattern: str, count: int = 1) -> list[str]:
+        """Return the first group of each line of the log that matches in full, once there are `count`."""
+        return self._child.await_lines(pattern, count)
+
+    def wait(self) -> int:
+        """Return its exit status once it has ended by itself, or by a signal sent before."""
+        return self._child.wait()
 
     def stop(self) -> None:
         """End it with SIGTERM. Raises AssertionError with the log when it does not exit with 0."""

@@ -94,13 +94,20 @@ class Child:
         """Send a signal, unless the program has ended."""
         self._process.send_signal(number)
 
+    def wait(self, timeout: float = 20) -> int:
+        """Return its exit status once it has ended by itself; negative: the signal that ended it.
+
+        Raises subprocess.TimeoutExpired when it is still there after `timeout` seconds.
+        """
+        return self._process.wait(timeout)
+
     def stop(self, timeout: float = 20) -> int:
         """Ask it to end (SIGTERM) and return its exit status; negative: the signal that ended it.
 
         Raises subprocess.TimeoutExpired when it is still there after `timeout` seconds.
         """
         self._process.terminate()
-        return self._process.wait(timeout)
+        return self.wait(timeout)
 
     def kill(self) -> None:
         """End it at once and wait for it; for tear-down, whatever state it is in."""

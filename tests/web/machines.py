@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from tests.standins.aws_process import Aws
 from tests.standins.daemon import settings_for
+from tests.standins.wire import WireCaller
 
 if TYPE_CHECKING:
+    from tests.standins.daemon import Daemon
     from tests.standins.little_sts import LittleSts
 
 ACCOUNT = "000123456789"
@@ -47,6 +49,12 @@ LISTENERS: list[dict[str, Any]] = [
         "imds_v1": True,
     },
 ]
+
+
+def caller_of(daemon: Daemon, source: str = FOO, listener: int = 0) -> WireCaller:
+    """Return a caller of one of a daemon's listeners."""
+    port = daemon.addresses[listener].rpartition(":")[2]
+    return WireCaller(("::1" if ":" in source else "127.0.0.1", int(port)), source)
 
 
 def site_settings(sts: LittleSts, **sections: object) -> dict[str, Any]:

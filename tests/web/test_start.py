@@ -14,21 +14,12 @@ from imds_proxy.model import canonical_address
 from imds_proxy.sockets import ListenError, bound_address, open_listener, open_unix_listener
 from tests.standins.commands import run_command
 from tests.standins.daemon import running_daemon, write_settings
-from tests.standins.wire import WireCaller
-from tests.web.machines import FOO, FOO_ROLE, LISTENERS, SIX, SIX_ROLE, site_settings
+from tests.web.machines import FOO_ROLE, LISTENERS, SIX, SIX_ROLE, caller_of, site_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.standins.daemon import Daemon
     from tests.standins.little_sts import LittleSts
-
-
-def caller_of(daemon: Daemon, source: str = FOO, listener: int = 0) -> WireCaller:
-    """Return a caller of one of a daemon's listeners."""
-    host, _, port = daemon.addresses[listener].rpartition(":")
-    host = "::1" if ":" in source else host if host[0] != "[" else "127.0.0.1"
-    return WireCaller((host, int(port)), source)
 
 
 def test_a_line_for_each_listener(sts: LittleSts, tmp_path: Path) -> None:
@@ -230,7 +221,7 @@ def test_no_file_is_replaced(kind: str, tmp_path: Path) -> None:
         target.write_text("precious")
         if kind == "link":
             path.symlink_to(target)
-    with pytest.raises(ListenError, match="cannot listen on .*precious"):
+    with pytest.raises(ListenError, match=r"cannot listen on .*precious"):
         open_unix_listener(path)
     assert path.is_dir() or path.read_text() == "precious"
 

@@ -73,6 +73,9 @@ class Answer(web.StreamResponse):
         await writer.write(
             b"".join((page.head, self._extra, connection, _end_of_head(int(time.time())), body))
         )
+        if request.protocol.writing_paused:
+            # A client that asks and asks but does not read: its answers must not pile up in our memory.
+            await writer.drain()
         return writer
 
     async def write_eof(self, data: bytes = b"") -> None:

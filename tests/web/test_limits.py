@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.standins.wire import LIFE_HEADER, TOKEN_PATH, WireCaller, WireConnection
+from tests.standins.wire import LIFE_HEADER, PATIENCE, ROLES_PATH, TOKEN_PATH, WireCaller, WireConnection
 from tests.web.machines import BAR, DUAL, FOO, FOO_ROLE, LISTENERS, OUTSIDE, SIX, V1
 from tests.web.machines import REGION as REGION_NAME
 
@@ -133,3 +134,32 @@ def test_flights_do_not_depend_on_the_limit(start_site: StartSite) -> None:
     assert statuses == [200] * 5 + [503] * 3
     site.clock.ahead += 1
     assert caller.fetch_role(token) == FOO_ROLE
+
+
+def test_a_caller_that_does_not_read(start_site: StartSite) -> None:
+    """Answers that nobody reads don't pile up: the service stops reading, and goes on when they are read."""
+    caller = start_site().caller(FOO, listener=V1)
+    role = caller.settle(ROLES_PATH, None).text
+    request = caller.render("GET", ROLES_PATH + role, ("X-Padding", "x" * 4000))
+    most = 10_000
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(caller.server)
+        sock.settimeout(1)
+        sent = send_until_full(sock, request * most)
+        assert sent < most * len(request)  # more than the kernel's buffers take
+        sock.settimeout(PATIENCE)
+        connection = WireConnection(sock)
+        whole = sent // len(request)
+        assert all(connection.read_answer().status == 200 for _ in range(whole))
+
+
+def send_until_full(sock: socket.socket, data: bytes) -> int:
+    """Return how many bytes of `data` could be sent before a second passed in which there was no room."""
+    sent = 0
+    try:
+        while sent < len(data):
+            sent += sock.send(data[sent : sent + 65536])
+    except TimeoutError:
+        pass
+    return sent

@@ -73,12 +73,17 @@ class VirtualClock:
         return Clock(wall=self.wall, monotonic=self.monotonic)
 
 
+def virtual_runner() -> asyncio.Runner:
+    """Return a runner of coroutines whose time is virtual and goes on from one run to the next."""
+    return asyncio.Runner(loop_factory=_VirtualLoop)
+
+
 def in_virtual_time(test: Callable[Arguments, Coroutine[None, None, None]]) -> Callable[Arguments, None]:
     """Let a test run on a loop of its own whose time is virtual."""
 
     @wraps(test)
     def run(*arguments: Arguments.args, **named: Arguments.kwargs) -> None:
-        with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+        with virtual_runner() as runner:
             runner.run(test(*arguments, **named))
 
     return run

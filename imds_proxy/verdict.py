@@ -134,6 +134,7 @@ class Judge:
         try:
             async with asyncio.timeout(_PROVIDER_PATIENCE):
                 grants = await self._provider.grants_for(caller)
+            roles = {(grant.account, grant.role) for grant in grants}
         except (Refusal, Trouble):
             raise
         except TimeoutError as error:
@@ -143,7 +144,6 @@ class Judge:
             self._metrics.provider_errors.add(self.name)
             _log.exception("provider %s: failed for %s", self.name, caller.address)
             raise ProviderError(f"provider {self.name}: {type(error).__name__}: {error}") from error
-        roles = {(grant.account, grant.role) for grant in grants}
         if not grants:
             raise Refusal(f"provider {self.name} grants nothing")
         if len(roles) > 1:

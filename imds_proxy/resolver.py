@@ -8,23 +8,27 @@ ResolutionError.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import dns.asyncresolver
 import dns.exception
-import dns.nameserver
+import dns.message
+import dns.name
+import dns.rcode
 import dns.rdatatype
-import dns.resolver
 import dns.reversename
 
+from imds_proxy.dns_exchange import Server, exchange
 from imds_proxy.errors import ResolutionError
 from imds_proxy.model import IPAddress, canonical_address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from dns.name import Name
+_ANSWERS = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+_LONGEST_TEXT = 300
+"""Characters of a failure's story: it has to fit a log line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,63 +60,88 @@ class Resolver(Protocol):
 class DNSResolver:
     """A stub resolver: each server in turn, `attempt_timeout` seconds for a try, `deadline` for a question.
 
-    Without `nameservers` the system's are used, as `/etc/resolv.conf` names them now.
-    Every question gets a socket, and so a source port, of its own: with plain DNS that is half of what
-    keeps a forged answer out (RFC 5452 section 9.2).
+    A server that can't answer (SERVFAIL, REFUSED, nobody there) is not asked this question again, one that
+    is silent is, as long as there is time. Without `nameservers` the system's are used, as
+    `/etc/resolv.conf` names them now; raises ResolutionError when there are none.
     """
 
     def __init__(
         self,
-        nameservers: Sequence[tuple[IPAddress, int]] | None,
+        nameservers: Sequence[Server] | None,
         *,
         attempt_timeout: float,
         deadline: float,
     ) -> None:
+        self._nameservers = tuple(nameservers) if nameservers is not None else _system_nameservers()
+        self._attempt_timeout = attempt_timeout
         self._deadline = deadline
-        try:
-            self._resolver = dns.asyncresolver.Resolver(configure=nameservers is None)
-        except dns.resolver.NoResolverConfiguration as error:
-            raise ResolutionError("the system has no name servers; set dns.nameservers") from error
-        self._resolver.timeout = attempt_timeout
-        self._resolver.lifetime = deadline
-        self._resolver.use_edns(-1)
-        if nameservers is not None:
-            self._resolver.nameservers = [
-                dns.nameserver.Do53Nameserver(str(address), port) for address, port in nameservers
-            ]
 
     async def names_of(self, address: IPAddress) -> PointerAnswer:
         """Return the PTR names of an address; none is an empty answer. Raises ResolutionError."""
-        answer = await self._ask(dns.reversename.from_address(str(address)), dns.rdatatype.PTR)
-        if answer is None or answer.rrset is None:
-            return PointerAnswer((), 0)
-        names = tuple(record.target.labels[:-1] for record in answer.rrset)
-        return PointerAnswer(names, answer.chaining_result.minimum_ttl)
+        records, ttl = await self._ask(dns.reversename.from_address(str(address)), dns.rdatatype.PTR)
+        return PointerAnswer(tuple(record.target.labels[:-1] for record in records), ttl)
 
     async def addresses_of(self, name: str, *, version: int) -> AddressAnswer:
         """Return a name's A (version 4) or AAAA (6) addresses; none is empty. Raises ResolutionError."""
         rdtype = dns.rdatatype.A if version == 4 else dns.rdatatype.AAAA
-        answer = await self._ask(dns.name.from_text(name), rdtype)
-        if answer is None or answer.rrset is None:
-            return AddressAnswer(frozenset(), 0)
-        addresses = frozenset(canonical_address(record.address) for record in answer.rrset)
-        return AddressAnswer(addresses, answer.chaining_result.minimum_ttl)
+        records, ttl = await self._ask(dns.name.from_text(name), rdtype)
+        return AddressAnswer(frozenset(canonical_address(record.address) for record in records), ttl)
 
-    async def _ask(self, name: Name, rdtype: dns.rdatatype.RdataType) -> dns.resolver.Answer | None:
-        # dnspython reads the wall clock for its lifetime; the timeout around it holds when that jumps.
+    async def _ask(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> tuple[Iterable[Any], float]:
+        """Return the records, CNAMEs followed, and the least TTL on the way; none is an empty answer."""
         try:
-            async with asyncio.timeout(self._deadline + 1):
-                return await self._resolver.resolve(name, rdtype, search=False)
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return None
-        except (dns.exception.DNSException, OSError, TimeoutError, ValueError) as error:
+            answer = await self._ask_in_turn(name, rdtype)
+            if answer.rcode() == dns.rcode.NXDOMAIN:
+                return (), 0
+            chain = answer.resolve_chaining()
+        except (dns.exception.DNSException, _NoServerLeftError) as error:
             question = f"{dns.rdatatype.to_text(rdtype)} {name.to_text(omit_final_dot=True)}"
-            raise ResolutionError(f"{question}: {_describe(error)}") from error
+            raise ResolutionError(f"{question}: {_in_one_line(error)}") from error
+        return chain.answer or (), chain.minimum_ttl
+
+    async def _ask_in_turn(
+        self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
+    ) -> dns.message.QueryMessage:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._deadline
+        waiting = deque(self._nameservers)
+        failures: dict[Server, str] = {}
+        while waiting and (remaining := until - loop.time()) > 0:
+            server = waiting.popleft()
+            query = dns.message.make_query(name, rdtype)
+            try:
+                answer = await exchange(query, server, min(self._attempt_timeout, remaining))
+            except TimeoutError:
+                failures[server] = "no answer in time"
+                waiting.append(server)
+                continue
+            except (OSError, dns.exception.DNSException) as error:
+                failures[server] = _in_one_line(error)
+                continue
+            if answer.rcode() in _ANSWERS and isinstance(answer, dns.message.QueryMessage):
+                return answer
+            failures[server] = dns.rcode.to_text(answer.rcode())
+        raise _NoServerLeftError(
+            ", ".join(f"{host} port {port}: {why}" for (host, port), why in failures.items())
+        )
 
 
-def _describe(error: Exception) -> str:
-    """Say in one line what went wrong. dnspython repeats the question and every try."""
-    if isinstance(error, TimeoutError | dns.exception.Timeout):
-        return "no answer in time"
+class _NoServerLeftError(Exception):
+    """Every server has failed; the text says how each did."""
+
+
+def _system_nameservers() -> tuple[Server, ...]:
+    # Only for this: the module costs as much to import as all the rest of dnspython.
+    import dns.resolver
+
+    try:
+        system = dns.resolver.Resolver()
+    except dns.resolver.NoResolverConfiguration as error:
+        raise ResolutionError("the system has no name servers; set dns.nameservers") from error
+    servers = [str(server) for server in system.nameservers]
+    return tuple((canonical_address(server), system.port) for server in servers)
+
+
+def _in_one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."

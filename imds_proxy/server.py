@@ -229,19 +229,22 @@ class Server:
 
     def _hand_over(self, configured: tuple[ListenSettings, ...]) -> None:
         """Put the new site behind the open sockets. One whose address is gone keeps its own settings."""
-        by_address = {listen.address: listen for listen in configured}
+        left = list(configured)
         for one in self._listeners:
-            listen = by_address.pop(one.listen.address, None)
+            # Several may have the same address with port 0: then it goes by their order.
+            listen = next((each for each in left if each.address == one.listen.address), None)
             if listen is None:
                 listen = one.listen
                 _log.warning("listen: %s is no longer configured: needs a restart", listen.address)
+            else:
+                left.remove(listen)
             one.listen = listen
             if listen.provider in self._site.brokers:
                 one.listener.service = self._site.service_for(listen)
             else:
                 one.listener.service = one.listener.service.closed()
-        for address in by_address:
-            _log.warning("listen: %s is not open yet: needs a restart", address)
+        for listen in left:
+            _log.warning("listen: %s is not open yet: needs a restart", listen.address)
 
     async def _explain(self, address: IPAddress, *, assumes: bool) -> Explanation:
         decisions = self._site.decisions

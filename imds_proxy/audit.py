@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ _MOST_WAITING_REFUSALS = 10_000
 _MOST_COLLAPSED = 10_000
 _COLLAPSE_SECONDS = 60.0
 _BATCH = 1000
+_RETRY_SECONDS = 1.0
 _STREAMS = ("-", "stderr")
 _MODE = 0o640
 
@@ -82,7 +84,7 @@ class Audit:
         self._collapsed: LRUCache[tuple[str, str, str | None], _Collapsed] = LRUCache(_MOST_COLLAPSED)
         self._wake = threading.Event()
         self._reopen = False
-        self._is_closing = False
+        self._closing = threading.Event()
         self.written = 0
         self.dropped = 0
         """Records of refusals that were not written because the disk was too slow."""
@@ -138,7 +140,7 @@ class Audit:
         for known in self._collapsed.values():
             if known.count:
                 self._put_if_room(known.last, known.count)
-        self._is_closing = True
+        self._closing.set()
         self._wake.set()
         self._thread.join(patience)
 
@@ -177,11 +179,12 @@ class Audit:
                 failing = True
                 _close(stream)
                 stream = None
-                if self._is_closing:
+                if self._closing.is_set():
                     return
-                # The records are still there: try again, but not in a tight loop.
-                threading.Timer(1.0, self._wake.set).start()
-            if self._is_closing and not self._waiting:
+                # The records are still there: try again, but not with every one that comes.
+                self._closing.wait(_RETRY_SECONDS)
+                self._wake.set()
+            if self._closing.is_set() and not self._waiting:
                 _close(stream)
                 return
 
@@ -223,4 +226,6 @@ def _open(file: str) -> IO[str]:
 
 def _close(stream: IO[str] | None) -> None:
     if stream is not None and stream not in (sys.stdout, sys.stderr):
-        stream.close()
+        # What a full disk did not take is tried again by closing, and fails again.
+        with suppress(OSError, ValueError):
+            stream.close()

@@ -169,7 +169,7 @@ def explain(
     except FederationError as error:
         click.echo(f"imds-proxy: {error}", err=True)
         sys.exit(EXIT_TROUBLE)
-    _show(explanation, as_json=as_json)
+    _show(explanation, as_json=as_json, assumes=assumes)
     sys.exit(_EXIT_OF_OUTCOME[explanation.outcome])
 
 
@@ -205,12 +205,15 @@ def _load(path: Path) -> Loaded:
     return loaded
 
 
-def _show(explanation: Explanation, *, as_json: bool) -> None:
+def _show(explanation: Explanation, *, as_json: bool, assumes: bool) -> None:
     import json
     from dataclasses import asdict
 
     if as_json:
-        click.echo(json.dumps(asdict(explanation), indent=2))
+        fields = asdict(explanation)
+        if not assumes:
+            del fields["access_key_id"], fields["expiration"]
+        click.echo(json.dumps(fields, indent=2))
         return
     for number, step in enumerate(explanation.steps, 1):
         click.echo(f"{number:2}. {step}")

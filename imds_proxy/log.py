@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from logging import LogRecord
 
 _LONGEST_LINE = 10_000
+_LAST_SECONDS = 1.0
 
 _TALKATIVE = ("botocore", "boto3", "urllib3", "s3transfer")
 """At DEBUG these write whole AssumeRole answers, keys included, and signed URLs."""
@@ -41,12 +42,23 @@ class _LossyQueueHandler(QueueHandler):
             self.queue.put_nowait(record)
 
 
+class _HastyListener(QueueListener):
+    """Ends soon, whatever is still waiting: who is to end can't wait for a terminal."""
+
+    def stop(self) -> None:
+        """Write what is waiting, for a second at most."""
+        with suppress(queue.Full):
+            self.enqueue_sentinel()
+        if self._thread is not None:
+            self._thread.join(_LAST_SECONDS)
+
+
 def start_log(level: str) -> QueueListener:
-    """Send all logs to stderr; `stop()` of what is returned writes what is waiting."""
+    """Send all logs to stderr; `stop()` of what is returned writes what is waiting, for a second at most."""
     waiting: queue.Queue[LogRecord] = queue.Queue(_LONGEST_LINE)
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(_Formatter())
-    listener = QueueListener(waiting, output)
+    listener = _HastyListener(waiting, output)
     root = logging.getLogger()
     root.handlers[:] = [_LossyQueueHandler(waiting)]
     root.setLevel(level.upper())

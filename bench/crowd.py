@@ -32,7 +32,9 @@ async def run(scale: Scale) -> None:
         f"TOKEN, LIST, ROLE; 1 s for each answer, after a 503 or a time-out again 1 s later; "
         f"{ROLE_COUNT} roles, STS takes 40 ms; given up after {_LIMIT:.0f} s.",
     )
-    table = report.Table(("", "served", "half by s", "99 % by s", "all by s", "AssumeRoles", "questions"))
+    table = report.Table(
+        ("", "served", "half by s", "99 % by s", "all by s", "server CPU s", "AssumeRoles", "questions")
+    )
     again = (
         await _meet_fixed_bytes(table, count),
         await _meet_daemon(table, count, "shared"),
@@ -49,17 +51,22 @@ async def _meet_fixed_bytes(table: report.Table, count: int) -> str:
         async with running("canned", command, log=Path(folder) / "log") as server:
             crowd = _Crowd(server.port, count)
             await crowd.start()
-            return crowd.add_row(table, "fixed bytes", "-", "-")
+            return crowd.add_row(table, "fixed bytes", f"{server.cpu_seconds():.1f}", "-", "-")
 
 
 async def _meet_daemon(table: report.Table, count: int, session: Session) -> str:
     async with stand_ins() as behind, daemon(behind, session=session) as server:
         await serve(server.port, "127.0.0.1")
-        calls, questions = behind.sts.call_count, behind.names.question_count
+        cpu, calls, questions = server.cpu_seconds(), behind.sts.call_count, behind.names.question_count
         crowd = _Crowd(server.port, count)
         await crowd.start()
-        calls, questions = behind.sts.call_count - calls, behind.names.question_count - questions
-        return crowd.add_row(table, session, str(calls), str(questions))
+        return crowd.add_row(
+            table,
+            session,
+            f"{server.cpu_seconds() - cpu:.1f}",
+            str(behind.sts.call_count - calls),
+            str(behind.names.question_count - questions),
+        )
 
 
 class _Crowd:

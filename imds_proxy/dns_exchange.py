@@ -81,5 +81,8 @@ async def _exchange_over_tcp(
     address, port = server
     try:
         return await tcp(query, str(address), timeout=max(patience, 0.0), port=port)
-    except (dns.exception.Timeout, EOFError) as error:
+    except dns.exception.Timeout as error:
         raise TimeoutError("no whole answer over TCP in time") from error
+    except EOFError as error:
+        # Not a time-out: a server that hangs up at once would be asked again at once, all the time there is.
+        raise ConnectionResetError("the connection was closed without a whole answer") from error

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import dns.flags
+import dns.message
 import pytest
 
 from imds_proxy.errors import ResolutionError
@@ -206,6 +208,41 @@ async def test_source_ports() -> None:
             while True:
                 senders.append(silent.recvfrom(512)[1])
     assert len(set(senders)) >= 8
+
+
+class Truncating(asyncio.DatagramProtocol):
+    """Answers every question with "too long, ask over TCP"."""
+
+    def __init__(self) -> None:
+        self.questions = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Count and answer."""
+        self.questions += 1
+        answer = dns.message.make_response(dns.message.from_wire(data))
+        answer.flags |= dns.flags.TC
+        self._transport.sendto(answer.to_wire(), addr)
+
+
+async def test_a_server_that_hangs_up() -> None:
+    """A server that asks for TCP and hangs up there has failed: it is not asked over and over again."""
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        where_it_is = server.sockets[0].getsockname()
+        transport, truncating = await asyncio.get_running_loop().create_datagram_endpoint(
+            Truncating, local_addr=where_it_is
+        )
+        with pytest.raises(ResolutionError, match="closed without a whole answer"):
+            await resolver((canonical_address(where_it_is[0]), where_it_is[1])).names_of(CALLER)
+        transport.close()
+    assert truncating.questions == 1
 
 
 async def test_a_long_story_is_cut(names: NameServer) -> None:

@@ -208,10 +208,6 @@ class Broker:
             self._note_hand_out(standing, entry, credentials)
         return credentials
 
-    async def verdict(self, standing: Standing) -> Verdict:
-        """Return what is decided about the caller, for what is no secret. Raises Trouble after 0.85 s."""
-        return await self._fresh_verdict(standing, self._clock.monotonic() + ANSWER_HOLD)
-
     async def obtain(self, standing: Standing) -> tuple[RoleSession, Credentials]:
         """Return the caller's role and credentials without noting that they were named or handed out.
 

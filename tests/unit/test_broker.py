@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_proxy.broker import ANSWER_HOLD, TOKEN_HOLD
+from imds_proxy.broker import ANSWER_HOLD, MOST_STANDINGS, TOKEN_HOLD
 from imds_proxy.errors import Refusal
 from imds_proxy.model import canonical_address
 from tests.standins.core import ADDRESS, NAME, ROLE, running_core
@@ -291,3 +292,33 @@ async def test_closing(tmp_path: Path) -> None:
         await asyncio.sleep(0.1)
         await core.broker.close()
         assert await request == 503
+
+
+@in_virtual_time
+async def test_strangers_are_forgotten_first(tmp_path: Path) -> None:
+    """However many addresses without a grant ask, only so many are known, and none with a grant goes."""
+    with running_core(tmp_path) as core:
+        core.dns.add_host(ADDRESS, NAME)
+        await core.round()
+        known, stranger = core.standing(), core.standing("11.0.0.0")
+        for number in range(1, MOST_STANDINGS + 1):
+            core.broker.standing(IPv4Address(0x0B000000 + number))
+        assert core.broker.size == MOST_STANDINGS + 1
+        assert (known.is_current, stranger.is_current) == (True, False)
+        assert core.standing() is known
+
+
+@in_virtual_time
+async def test_a_token_during_a_look_up_that_is_too_old(tmp_path: Path) -> None:
+    """A TOKEN that finds a look-up under way from before its time has another one made after it."""
+    with running_core(tmp_path, recheck=0, deadline=60) as core:
+        core.dns.add_host(ADDRESS, NAME)
+        core.dns.delay(0.3)
+        early = asyncio.ensure_future(core.token())
+        await asyncio.sleep(0.35)
+        core.dns.add_host(ADDRESS, "tuvbar42.valid.example")
+        await core.token()
+        await early
+        await asyncio.sleep(1)
+        assert await core.role_list() == "roleprefix-tuvbar"
+        assert core.dns.questions == [ADDRESS, NAME, ADDRESS, "tuvbar42.valid.example"]

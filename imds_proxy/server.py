@@ -17,7 +17,7 @@ from imds_proxy import __version__, registry
 from imds_proxy.audit import Audit, check_file
 from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import SYSTEM_CLOCK
-from imds_proxy.errors import ConfigurationError, Trouble
+from imds_proxy.errors import ConfigurationError, FederationError, Trouble
 from imds_proxy.explain import Explanation, explain
 from imds_proxy.log import PLAIN
 from imds_proxy.metrics import Gauge, Metrics
@@ -194,12 +194,15 @@ class Server:
             # Files are read and providers imported on a thread: callers are served meanwhile.
             loaded = await asyncio.to_thread(registry.load, self._path, self._environ)
             faults = list(loaded.faults)
+            site: Site | None = None
             try:
-                site = self._build_site(loaded) if loaded.configuration else None
+                if loaded.configuration is not None:
+                    await asyncio.to_thread(check_file, loaded.configuration.settings.audit.file)
+                    site = self._build_site(loaded)
             except ConfigurationError as error:
-                site, faults = None, [*faults, *error.faults]
-            except Trouble as trouble:
-                _log.error("configuration kept: %s", trouble, extra=PLAIN)
+                faults += error.faults
+            except FederationError as error:
+                _log.error("configuration kept: %s", error, extra=PLAIN)
                 self._metrics.reloads.add("faulty")
                 return
             for fault in faults:

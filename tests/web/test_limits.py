@@ -106,7 +106,7 @@ def test_connections_of_others(site: RunningSite) -> None:
     caller = site.caller(FOO, listener=V1)
     with ExitStack() as open_connections:
         for _ in range(3):
-            open_connections.enter_context(caller.connected())
+            assert ask(open_connections.enter_context(caller.connected()), caller) == 200
         assert site.caller(FOO, listener=DUAL).get(REGION).status == 503
         assert site.caller(BAR, listener=V1).get(REGION).status == 200
 

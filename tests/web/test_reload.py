@@ -161,6 +161,16 @@ def test_a_configuration_that_is_gone(running: Reloading) -> None:
     assert caller_of(running.daemon).fetch_role() == FOO_ROLE
 
 
+def test_an_audit_file_that_cannot_be_written(running: Reloading, tmp_path: Path) -> None:
+    """What would keep a start from succeeding keeps a reload out too: no hand-out may go unrecorded."""
+    missing = tmp_path / "missing" / "audit.jsonl"
+    write_settings(
+        site_settings(running.sts, **SECTIONS, audit={"file": str(missing)}, deny=[FOO]), running.file
+    )
+    assert running.signal_and_await().startswith(f"configuration kept: cannot write audit.file {missing}: ")
+    assert caller_of(running.daemon).fetch_role() == FOO_ROLE
+
+
 def test_changed_addresses(running: Reloading) -> None:
     """An address that is new or gone needs a restart, and the log says so for each; the one that is gone
     keeps its own settings, the one that stays takes the new ones.

@@ -179,8 +179,9 @@ class Identities:
 
     async def _ask(self, address: IPAddress, domains: AllowedDomains, asked_at: float) -> Identity:
         pointers = await self._resolver.names_of(address)
-        if len(pointers.names) > MOST_POINTERS:
-            return self._refuse(asked_at, (), f"{len(pointers.names)} PTR names, {MOST_POINTERS} at most")
+        if pointers.is_long or len(pointers.names) > MOST_POINTERS:
+            count = "very many" if pointers.is_long else len(pointers.names)
+            return self._refuse(asked_at, (), f"{count} PTR names, {MOST_POINTERS} at most")
         dropped, candidates = _sort_pointers(pointers.names, domains)
         answers = await asyncio.gather(
             *(self._resolver.addresses_of(name, version=address.version) for name in candidates),

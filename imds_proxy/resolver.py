@@ -19,7 +19,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.reversename
 
-from imds_proxy.dns_exchange import Server, exchange
+from imds_proxy.dns_exchange import LongAnswerError, MalformedAnswerError, Server, exchange
 from imds_proxy.errors import ResolutionError
 from imds_proxy.model import IPAddress, canonical_address
 
@@ -37,6 +37,8 @@ class PointerAnswer:
 
     names: tuple[tuple[bytes, ...], ...]
     ttl: float
+    is_long: bool = False
+    """Whether there are more names than anybody would read; `names` is empty then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +80,26 @@ class DNSResolver:
 
     async def names_of(self, address: IPAddress) -> PointerAnswer:
         """Return the PTR names of an address; none is an empty answer. Raises ResolutionError."""
-        records, ttl = await self._ask(dns.reversename.from_address(str(address)), dns.rdatatype.PTR)
+        try:
+            records, ttl = await self._ask(dns.reversename.from_address(str(address)), dns.rdatatype.PTR)
+        except LongAnswerError:
+            return PointerAnswer((), 0, is_long=True)
         return PointerAnswer(tuple(record.target.labels[:-1] for record in records), ttl)
 
     async def addresses_of(self, name: str, *, version: int) -> AddressAnswer:
         """Return a name's A (version 4) or AAAA (6) addresses; none is empty. Raises ResolutionError."""
         rdtype = dns.rdatatype.A if version == 4 else dns.rdatatype.AAAA
-        records, ttl = await self._ask(dns.name.from_text(name), rdtype)
+        try:
+            records, ttl = await self._ask(dns.name.from_text(name), rdtype)
+        except LongAnswerError as error:
+            raise ResolutionError(f"{dns.rdatatype.to_text(rdtype)} {name}: {error}") from error
         return AddressAnswer(frozenset(canonical_address(record.address) for record in records), ttl)
 
     async def _ask(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> tuple[Iterable[Any], float]:
-        """Return the records, CNAMEs followed, and the least TTL on the way; none is an empty answer."""
+        """Return the records, CNAMEs followed, and the least TTL on the way; none is an empty answer.
+
+        Raises ResolutionError or LongAnswerError.
+        """
         try:
             answer = await self._ask_in_turn(name, rdtype)
             if answer.rcode() == dns.rcode.NXDOMAIN:
@@ -115,7 +126,7 @@ class DNSResolver:
                 failures[server] = "no answer in time"
                 waiting.append(server)
                 continue
-            except (OSError, dns.exception.DNSException) as error:
+            except (OSError, MalformedAnswerError) as error:
                 failures[server] = _in_one_line(error)
                 continue
             if answer.rcode() in _ANSWERS and isinstance(answer, dns.message.QueryMessage):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import dns.flags
 import dns.message
+import dns.rrset
 import pytest
 
 from imds_proxy.errors import ResolutionError
@@ -59,9 +60,23 @@ async def test_pointers(names: NameServer, address: IPAddress) -> None:
 
 async def test_all_pointers(names: NameServer) -> None:
     """All PTR names come, also when they are too many for a datagram."""
-    names.set_pointers(str(CALLER), *(f"tuvfoo{number}.valid.example" for number in range(100)))
+    names.set_pointers(str(CALLER), *(f"tuvfoo{number}.valid.example" for number in range(50)))
     answer = await resolver(where(names)).names_of(CALLER)
-    assert set(answer.names) == {(b"tuvfoo%d" % number, *LABELS[1:]) for number in range(100)}
+    assert set(answer.names) == {(b"tuvfoo%d" % number, *LABELS[1:]) for number in range(50)}
+
+
+async def test_very_many_pointers(names: NameServer) -> None:
+    """An answer of hundreds of records is not read: it is said to be long, over TCP too."""
+    names.set_pointers(str(CALLER), *(f"tuvfoo{number}.valid.example" for number in range(200)))
+    answer = await resolver(where(names)).names_of(CALLER)
+    assert (answer.names, answer.is_long) == ((), True)
+
+
+async def test_very_many_addresses(names: NameServer) -> None:
+    """A name with hundreds of addresses leaves the question open: nobody reads them all."""
+    names.set_records(HOST, "A", *(f"10.{number // 250}.0.{number % 250}" for number in range(200)))
+    with pytest.raises(ResolutionError, match="an answer of 200 records"):
+        await resolver(where(names)).addresses_of(HOST, version=4)
 
 
 async def test_an_escaped_dot(names: NameServer) -> None:
@@ -239,7 +254,7 @@ async def test_a_server_that_hangs_up() -> None:
         transport, truncating = await asyncio.get_running_loop().create_datagram_endpoint(
             Truncating, local_addr=where_it_is
         )
-        with pytest.raises(ResolutionError, match="closed without a whole answer"):
+        with pytest.raises(ResolutionError, match="closed without a whole answer|reset by peer"):
             await resolver((canonical_address(where_it_is[0]), where_it_is[1])).names_of(CALLER)
         transport.close()
     assert truncating.questions == 1
@@ -253,3 +268,35 @@ async def test_a_long_story_is_cut(names: NameServer) -> None:
         await resolver(where(names)).addresses_of(long_name, version=4)
     assert "\n" not in str(failure.value)
     assert len(str(failure.value)) < 600
+
+
+class Cutting(Truncating):
+    """Says "too long" in an answer that is itself cut in the middle of a record."""
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Count and answer."""
+        self.questions += 1
+        question = dns.message.from_wire(data)
+        answer = dns.message.make_response(question)
+        answer.flags |= dns.flags.TC
+        answer.answer.append(dns.rrset.from_text(question.question[0].name, 60, "IN", "PTR", "a.example."))
+        self._transport.sendto(answer.to_wire()[:-9], addr)
+
+
+async def test_a_cut_answer_is_asked_for_over_tcp() -> None:
+    """An answer that is truncated inside a record is not garbage: the whole one is asked for over TCP."""
+    asked: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(512))
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        where_it_is = server.sockets[0].getsockname()
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            Cutting, local_addr=where_it_is
+        )
+        with pytest.raises(ResolutionError):
+            await resolver((canonical_address(where_it_is[0]), where_it_is[1])).names_of(CALLER)
+        transport.close()
+    assert len(asked) == 1

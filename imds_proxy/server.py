@@ -22,7 +22,14 @@ from imds_proxy.explain import Explanation, explain
 from imds_proxy.log import PLAIN
 from imds_proxy.metrics import Gauge, Metrics
 from imds_proxy.site import Site, Workshop, build_site
-from imds_proxy.sockets import BACKLOG, bound_address, open_listener, open_unix_listener
+from imds_proxy.sockets import (
+    ACCEPTS_PER_ROUND,
+    BACKLOG,
+    bound_address,
+    open_listener,
+    open_unix_listener,
+    raise_descriptor_limit,
+)
 from imds_proxy.sts import StsThreads
 from imds_proxy.token_keys import own_token_keys, passing_token_key
 from imds_proxy.web.documents import CredentialPages
@@ -144,7 +151,8 @@ class Server:
         loop = asyncio.get_running_loop()
         for listen, sock in sockets:
             listener = Listener(self._site.service_for(listen), self._workshop.limits)
-            server = await loop.create_server(listener, sock=sock, backlog=BACKLOG)
+            server = await loop.create_server(listener, sock=sock, backlog=ACCEPTS_PER_ROUND)
+            sock.listen(BACKLOG)  # create_server takes its argument for the kernel's line too
             self._listeners.append(_Open(listen, listener, server))
             _announce(f"listening {bound_address(sock)}")
         if admin is not None:
@@ -369,6 +377,7 @@ def serve(path: Path, environ: Mapping[str, str], loaded: registry.Loaded) -> No
     if not loaded.configuration.settings.aws.use_instance_metadata:
         # A profile's `credential_source` would get past the chain that `assume_role` has cut short.
         os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory(environ)) as runner:
         runner.run(Server(path, environ).run(loaded))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from imds_proxy.config import SocketAddress
 
 BACKLOG = 4096
+ACCEPTS_PER_ROUND = 64
+"""asyncio accepts as many in one round of its loop, also when there is no file descriptor left for any."""
+
+
+def raise_descriptor_limit() -> None:
+    """Allow this process as many open files as its hard limit does: each connection is one of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class ListenError(FederationError):

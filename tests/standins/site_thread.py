@@ -19,7 +19,7 @@ from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import Clock
 from imds_proxy.metrics import Metrics
 from imds_proxy.site import Site, Workshop, build_site
-from imds_proxy.sockets import BACKLOG, open_listener
+from imds_proxy.sockets import ACCEPTS_PER_ROUND, open_listener
 from imds_proxy.sts import StsThreads
 from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.limits import CallerLimits
@@ -132,7 +132,9 @@ class RunningSite:
         for listen in listens:
             sock = open_listener(listen.address)
             listener = Listener(self.site.service_for(listen), self.workshop.limits)
-            self._servers.append(await self.loop.create_server(listener, sock=sock, backlog=BACKLOG))
+            self._servers.append(
+                await self.loop.create_server(listener, sock=sock, backlog=ACCEPTS_PER_ROUND)
+            )
             self.listeners.append(listener)
             self.ports.append(sock.getsockname()[1])
 

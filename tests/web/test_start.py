@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 import stat
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,6 +104,23 @@ def test_no_configuration(tmp_path: Path) -> None:
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert str(missing) in line
+
+
+def test_more_connections_than_a_shell_allows(sts: LittleSts, tmp_path: Path) -> None:
+    """The usual soft limit of open files is for programs that have few: the daemon takes what it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 512:
+        pytest.skip(f"no more than {hard} open files are allowed here")
+    with ExitStack() as stack:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+            daemon = stack.enter_context(running_daemon(site_settings(sts), tmp_path))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        caller = caller_of(daemon)
+        for connection in [stack.enter_context(caller.connected()) for _ in range(200)]:
+            connection.send(caller.render("GET", "/latest/"))
+            assert connection.read_answer().status == 401
 
 
 # --- token keys ------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ def _translate_answer(error: ClientError) -> Refusal | AWSError:
     request_id = error.response.get("ResponseMetadata", {}).get("RequestId")
     text = f"STS: {code}: {' '.join(detail.get('Message', '').split())}"
     if code in _REFUSED:
-        return Refusal(text)
+        return Refusal(text, request_id=request_id)
     return AWSError(text, code=code, request_id=request_id, is_own_key=code in _OWN_KEY_REFUSED)
 
 

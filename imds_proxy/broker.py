@@ -208,6 +208,10 @@ class Broker:
             self._note_hand_out(standing, entry, credentials)
         return credentials
 
+    async def verdict(self, standing: Standing) -> Verdict:
+        """Return what is decided about the caller, without waiting for STS. Raises Trouble after 0.85 s."""
+        return await self._fresh_verdict(standing, self._clock.monotonic() + ANSWER_HOLD)
+
     async def obtain(self, standing: Standing) -> tuple[RoleSession, Credentials]:
         """Return the caller's role and credentials without noting that they were named or handed out.
 
@@ -378,7 +382,7 @@ class Broker:
     def _note_denial(self, standing: Standing, error: Refusal | Trouble) -> None:
         outcome = "refused" if isinstance(error, Refusal) else "trouble"
         record = _record_of(standing, standing.verdict, outcome)
-        request_id = error.request_id if isinstance(error, AWSError) else None
+        request_id = error.request_id if isinstance(error, AWSError | Refusal) else None
         # What the verdict already says is not said twice: `error` is there for what came after it.
         text = None if str(error) == record.reason else str(error)
         self._audit.note_denial(replace(record, error=text, sts_request_id=request_id))

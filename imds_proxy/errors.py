@@ -53,7 +53,14 @@ class ConfigurationError(FederationError):
 
 
 class Refusal(FederationError, builtins.PermissionError):
-    """The answer is no. The text is the reason, for the log and for `explain`, never for the caller."""
+    """The answer is no. The text is the reason, for the log and for `explain`, never for the caller.
+
+    `request_id` is AWS's where STS refused, else None.
+    """
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
 
 
 class Trouble(FederationError):

@@ -27,6 +27,7 @@ SHORTEST_LIFE = 1
 LONGEST_LIFE = 21600
 """Six hours, in seconds: AWS, "Instance Metadata Service Version 2"."""
 
+_MOST_DIGITS = 20
 _TOKEN_CHARACTERS = 56
 _STAMP_BYTES = 10
 _END_BYTES = 6
@@ -38,7 +39,7 @@ def parse_life(text: str) -> int | None:
 
     Only ASCII digits: `int()` would take `+5`, ` 5`, `5_0` and Arabic digits as well.
     """
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LONGEST_LIFE))):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
         return None
     life = int(text)
     return life if SHORTEST_LIFE <= life <= LONGEST_LIFE else None
@@ -70,7 +71,8 @@ class TokenKeys:
         if not any(hmac.compare_digest(_sign(key, stamp, address), signature) for key in self._keys):
             return None
         remaining = int.from_bytes(stamp[:_END_BYTES], "big") - int(now)
-        return remaining if remaining > 0 else None
+        # A clock that was set back makes an old token look longer than any may be.
+        return min(remaining, LONGEST_LIFE) if remaining > 0 else None
 
 
 def _sign(key: bytes, stamp: bytes, address: IPAddress) -> bytes:

@@ -6,7 +6,6 @@ The order is fixed: peer, Host, forwarding headers (403), limits (503), method (
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from copy import copy
 from dataclasses import replace
 from functools import cache
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from imds_proxy.clock import Clock
     from imds_proxy.imds_tokens import TokenKeys
     from imds_proxy.metrics import Metrics
-    from imds_proxy.model import Credentials, IPAddress, RoleSession
+    from imds_proxy.model import IPAddress, RoleSession
+    from imds_proxy.verdict import Verdict
     from imds_proxy.web.answer import Page
     from imds_proxy.web.guard import Guard
     from imds_proxy.web.limits import CallerLimits
@@ -46,8 +46,6 @@ STATUS_OF: tuple[tuple[type[FederationError], int], ...] = (
 
 _ALLOW_READ = "GET, HEAD"
 _ALLOW_TOKEN = "OPTIONS, PUT"
-RoleOf = Callable[["Standing"], Awaitable[tuple["RoleSession", "Credentials"]]]
-
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _log = logging.getLogger(__name__)
@@ -205,12 +203,12 @@ class MetadataService:
         if target.kind is Kind.ROLE_LIST:
             role = await self.broker.role_name(standing, improves=life is None)
             return self._ok(role.encode("ascii"), life=life)
-        return await self._answer_metadata(standing, target, life, role_of=self.broker.obtain)
+        return await self._answer_metadata(standing, target, life, starts_nothing=False)
 
     async def _answer_head(self, standing: Standing, target: Target, life: int | None) -> Answer:
         """Answer as GET would by what is known now; aiohttp leaves the body out."""
         if target.kind not in (Kind.ROLE, Kind.ROLE_LIST):
-            return await self._answer_metadata(standing, target, life, role_of=self._peek)
+            return await self._answer_metadata(standing, target, life, starts_nothing=True)
         session, credentials = self.broker.peek(standing)
         if target.kind is Kind.ROLE_LIST:
             return self._ok(session.role_name.encode("ascii"), life=life)
@@ -218,36 +216,31 @@ class MetadataService:
             return self._not_found(target)
         return _with_life(self._pages.page_of(credentials), life)
 
-    async def _peek(self, standing: Standing) -> tuple[RoleSession, Credentials]:
-        return self.broker.peek(standing)
-
     async def _answer_metadata(
-        self, standing: Standing, target: Target, life: int | None, *, role_of: RoleOf
+        self, standing: Standing, target: Target, life: int | None, *, starts_nothing: bool
     ) -> Answer:
         body: bytes | None = None
         if target.kind in (Kind.METADATA, Kind.IAM):
             body = tree.fixed_listing(target.segments)
             if body is None:
-                facts = await self._facts_of(standing, target, role_of)
+                facts = await self._facts_of(standing, target, starts_nothing=starts_nothing)
                 body = tree.find(tree.metadata_tree(facts), target.segments[1:])
         return self._not_found(target) if body is None else self._ok(body, life=life)
 
-    async def _facts_of(self, standing: Standing, target: Target, role_of: RoleOf) -> tree.Facts:
-        """Find out what the path needs: the region, for one, must not wait for DNS or STS."""
-        session: RoleSession | None = None
-        received = 0.0
+    async def _facts_of(self, standing: Standing, target: Target, *, starts_nothing: bool) -> tree.Facts:
+        """Find out what the path needs: the region must wait for no one, a name not for STS."""
+        profile: bytes | None = None
+        if tree.shows_role(target.segments):
+            profile = await self._profile_of(standing, target, starts_nothing=starts_nothing)
+        elif tree.shows_identity(target.segments) and not starts_nothing:
+            await self.broker.verdict(standing)
         names: tuple[str, ...] = ()
+        session: RoleSession | None = None
         if tree.shows_identity(target.segments):
-            try:
-                session, credentials = await role_of(standing)
-                received = credentials.received
-            except (Refusal, Trouble):
-                if target.is_iam:
-                    raise
-            names = self._names_of(standing)
+            verdict = self._known_verdict(standing)
+            names, session = verdict.names, verdict.session
         address = standing.address
         instance_id = naming.instance_id(names[0] if names else str(address))
-        account_id = session.account_id if session else None
         return tree.Facts(
             region=self._region,
             zone=self._zone,
@@ -256,27 +249,40 @@ class MetadataService:
             instance_id=instance_id,
             hostname=names[0] if names else None,
             identity_document=documents.render_identity(
-                account_id=account_id,
+                account_id=session.account_id if session else None,
                 region=self._region,
                 zone=self._zone,
                 instance_id=instance_id,
                 address=str(address),
                 pending=self._started,
             ),
-            profile=documents.render_profile(session, received) if session else None,
+            profile=profile,
             role=session.role_name if session else None,
         )
 
-    def _names_of(self, standing: Standing) -> tuple[str, ...]:
-        """Return the confirmed names. Raises Trouble while they are unknown: an instance id made without
-        them would change when they come back.
+    async def _profile_of(self, standing: Standing, target: Target, *, starts_nothing: bool) -> bytes | None:
+        """Return `iam/info`; None where the caller has no role to be listed. Raises below `iam/`."""
+        try:
+            if starts_nothing:
+                session, credentials = self.broker.peek(standing)
+            else:
+                session, credentials = await self.broker.obtain(standing)
+        except (Refusal, Trouble):
+            if target.is_iam:
+                raise
+            return None
+        return documents.render_profile(session, credentials.received)
+
+    def _known_verdict(self, standing: Standing) -> Verdict:
+        """Return the verdict. Raises Trouble while the caller's names are unknown: an instance id made
+        without them would change when they come back.
         """
         verdict = standing.verdict
         if verdict is None:
             raise Trouble("nothing is known yet")
         if verdict.outcome == "trouble" and not verdict.names:
             raise verdict.denial()
-        return verdict.names
+        return verdict
 
     # --- answers -----------------------------------------------------------------------------------
 

@@ -184,6 +184,12 @@ def fixed_listing(segments: tuple[str, ...]) -> bytes | None:
     return _LATEST_LISTING if len(segments) == 1 else None
 
 
+def shows_role(segments: tuple[str, ...]) -> bool:
+    """Tell whether a path (its version first) shows what role the caller has: `meta-data/`, `iam/`, below."""
+    below = segments[1:]
+    return below == ("meta-data",) or below[:2] == ROLES_PATH[:2]
+
+
 def shows_identity(segments: tuple[str, ...]) -> bool:
     """Tell whether a path (its version first) shows anything about who the caller is."""
     below = segments[1:]

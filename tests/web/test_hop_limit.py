@@ -34,13 +34,14 @@ def watching(port: int) -> Iterator[Capture]:
         yield capture
 
 
-def hops_of(site: RunningSite, listener: int) -> tuple[int, int | None]:
-    """Return the limits of the one open connection of a listener: IPv4's and, on such a socket, IPv6's."""
+def hops_of(site: RunningSite, listener: int, connection: WireConnection) -> tuple[int, int | None]:
+    """Return the limits of a connection at the service's end: IPv4's and, on such a socket, IPv6's."""
+    port = connection.socket.getsockname()[1]
 
     def read() -> tuple[int, int | None]:
-        (handler,) = site.listeners[listener].connections
-        assert handler.transport is not None
-        sock: Any = handler.transport.get_extra_info("socket")
+        transports = [handler.transport for handler in site.listeners[listener].connections]
+        (transport,) = [one for one in transports if one and one.get_extra_info("peername")[1] == port]
+        sock: Any = transport.get_extra_info("socket")
         four = sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL)
         if sock.family != socket.AF_INET6:
             return four, None
@@ -69,10 +70,10 @@ def test_the_limit_of_a_connection(source: str, listener: int, hops: int, start_
     with caller.connected() as connection:
         token = fetch_token(connection, caller)
         expected = (hops, None if listener == V2 else hops)
-        assert hops_of(site, listener) == expected
+        assert hops_of(site, listener, connection) == expected
         connection.send(caller.render("GET", REGION, (TOKEN_HEADER, token)))
         assert connection.read_answer().status == 200
-        assert hops_of(site, listener) == expected
+        assert hops_of(site, listener, connection) == expected
 
 
 def test_connections_without_a_token(start_site: StartSite) -> None:
@@ -83,7 +84,7 @@ def test_connections_without_a_token(start_site: StartSite) -> None:
     with caller.connected() as connection:
         connection.send(caller.render("GET", REGION, (TOKEN_HEADER, token)))
         assert connection.read_answer().status == 200
-        hops, _ = hops_of(site, V2)
+        hops, _ = hops_of(site, V2, connection)
     assert hops > 1
 
 

@@ -128,6 +128,21 @@ def test_dns_in_trouble(sts: LittleSts, start_site: StartSite) -> None:
     assert sts.calls == []
 
 
+def test_dns_that_says_nothing(sts: LittleSts, start_site: StartSite) -> None:
+    """A name server that is silent: TOKEN 200, LIST 503 and empty; when it speaks again the role is there."""
+    with running_name_server() as names:
+        names.add_host("127.0.1.1", "tuvfoo42.valid.example")
+        names.fault_all("drop")
+        site = start_site(dns={"nameservers": [names.endpoint]}, hosts={})
+        caller = site.caller("127.0.1.1")
+        token = caller.fetch_token()
+        assert_empty(caller.get(ROLES_PATH, token), 503)
+        assert caller.get("/latest/meta-data/placement/availability-zone/", token).status == 200
+        assert sts.calls == []
+        names.heal()
+        assert caller.fetch_role(token) == FOO_ROLE
+
+
 def test_dns_that_answers(sts: LittleSts, start_site: StartSite) -> None:
     """Names from a real name server: confirmed, a PTR that leads elsewhere, and no PTR at all."""
     with running_name_server() as names:

@@ -125,7 +125,7 @@ class RoleAssumer:
             if code == "NoSuchEntity":
                 return f"there is no role {session.role_name} in account {session.account_id}"
             return f"iam:GetRole could not tell more ({code})"
-        except BotoCoreError as error:
+        except Exception as error:  # noqa: BLE001  it is only an explanation
             return f"iam:GetRole could not tell more ({type(error).__name__})"
         return "the role exists: its trust policy, or our own policy for sts:AssumeRole, does not allow it"
 

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -55,6 +55,9 @@ class Record:
     sts_request_id: str | None = None
     stale: bool = False
     """The name stands in for an answer that DNS does not give at the moment."""
+
+
+_FIELDS = tuple(field.name for field in fields(Record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,8 @@ class Audit:
 
 def _render(line: _Line) -> str:
     time = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"time": time, **asdict(line.record), "count": line.count}, ensure_ascii=True) + "\n"
+    known = {name: getattr(line.record, name) for name in _FIELDS}
+    return json.dumps({"time": time, **known, "count": line.count}, ensure_ascii=True) + "\n"
 
 
 def check_file(file: str) -> None:

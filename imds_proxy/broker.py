@@ -9,14 +9,12 @@ hangs up.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cachetools import LRUCache
-
 from imds_proxy import freshness
-from imds_proxy.audit import Record
-from imds_proxy.errors import AWSError, OverloadError, Refusal, Trouble
+from imds_proxy.errors import OverloadError, Refusal, Trouble
+from imds_proxy.records import denial_record, hand_out_record
+from imds_proxy.standing import NEVER, Standing, Standings
 
 if TYPE_CHECKING:
     from imds_proxy.audit import Audit
@@ -35,49 +33,6 @@ ANSWER_HOLD = 0.85
 
 NAMED_MEMORY = 60.0
 """Seconds for which a role that LIST named is good for ROLE."""
-
-MOST_STANDINGS = 32_768
-_NEVER = float("-inf")
-
-
-class Standing:
-    """What is known of one caller address. Handed to the web layer, which hands it back."""
-
-    __slots__ = (
-        "address",
-        "entry",
-        "flight",
-        "flight_began_at",
-        "handed_key",
-        "is_current",
-        "named_at",
-        "named_entry",
-        "named_role",
-        "named_verdict",
-        "not_before",
-        "verdict",
-    )
-
-    def __init__(self, address: IPAddress) -> None:
-        self.address = address
-        self.is_current = True
-        self.verdict: Verdict | None = None
-        self.entry: Entry | None = None
-        self.flight: asyncio.Task[None] | None = None
-        self.flight_began_at = _NEVER
-        self.not_before = _NEVER
-        self.named_role: str | None = None
-        self.named_verdict: Verdict | None = None
-        self.named_at = _NEVER
-        self.named_entry: Entry | None = None
-        self.handed_key: str | None = None
-
-
-class _Standings(LRUCache["IPAddress", Standing]):
-    def popitem(self) -> tuple[IPAddress, Standing]:
-        address, standing = super().popitem()
-        standing.is_current = False
-        return address, standing
 
 
 class Broker:
@@ -101,29 +56,21 @@ class Broker:
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
-        # Apart, so that nobody who has many addresses and no grant pushes out those who have one.
-        self._granted_standings = _Standings(MOST_STANDINGS)
-        self._other_standings = _Standings(MOST_STANDINGS)
+        self._standings = Standings()
         self._flights: set[asyncio.Task[None]] = set()
 
     @property
     def size(self) -> int:
         """How many callers are known."""
-        return len(self._granted_standings) + len(self._other_standings)
+        return len(self._standings)
 
     def standing(self, address: IPAddress) -> Standing:
         """Return what is known of the caller at `address`."""
-        standing = self._granted_standings.get(address) or self._other_standings.get(address)
-        if standing is None:
-            standing = self._other_standings[address] = Standing(address)
-        return standing
+        return self._standings.of(address)
 
     def retire(self) -> None:
         """Forget all verdicts: another broker decides from now on."""
-        for standings in (self._granted_standings, self._other_standings):
-            for standing in standings.values():
-                standing.is_current = False
-            standings.clear()
+        self._standings.retire()
 
     async def close(self) -> None:
         """Cancel the decisions under way."""
@@ -145,12 +92,13 @@ class Broker:
     async def role_name(self, standing: Standing, *, improves: bool = False) -> str:
         """LIST: return the name of the caller's role, whose credentials are then at hand.
 
-        With `improves` (an IMDSv1 caller, who sends no TOKEN) a renewal that is overdue is waited for as at
-        TOKEN. Raises Refusal or Trouble, after 0.85 s at the latest.
+        With `improves` (an IMDSv1 caller, who sends no TOKEN) the identity is looked up again and a renewal
+        that is overdue is waited for as at TOKEN. Raises Refusal or Trouble, after 0.85 s at the latest.
         """
         deadline = self._clock.monotonic() + ANSWER_HOLD
         try:
-            verdict, session = await self._granted(standing, deadline)
+            not_before = self._clock.monotonic() - self._recheck if improves else NEVER
+            verdict, session = await self._granted(standing, deadline, not_before)
             entry = standing.entry = self._cache.entry(session, self._sts)
             if improves:
                 patience = min(deadline, self._clock.monotonic() + TOKEN_HOLD)
@@ -240,20 +188,22 @@ class Broker:
         """Return until when (monotonic seconds) the verdict counts; longer while a look-up is under way."""
         verdict = standing.verdict
         if verdict is None:
-            return _NEVER
+            return NEVER
         if standing.flight is not None:
             return max(verdict.fresh_until, verdict.serve_until)
         return verdict.fresh_until
 
-    async def _fresh_verdict(self, standing: Standing, deadline: float) -> Verdict:
-        await self._bring_verdict(standing, _NEVER, deadline)
+    async def _fresh_verdict(self, standing: Standing, deadline: float, not_before: float = NEVER) -> Verdict:
+        await self._bring_verdict(standing, not_before, deadline)
         verdict = standing.verdict
         if verdict is None or self._clock.monotonic() >= self._end_of(standing):
             raise Trouble("no verdict in time")
         return verdict
 
-    async def _granted(self, standing: Standing, deadline: float) -> tuple[Verdict, RoleSession]:
-        verdict = await self._fresh_verdict(standing, deadline)
+    async def _granted(
+        self, standing: Standing, deadline: float, not_before: float = NEVER
+    ) -> tuple[Verdict, RoleSession]:
+        verdict = await self._fresh_verdict(standing, deadline, not_before)
         if verdict.session is None:
             raise verdict.denial()
         return verdict, verdict.session
@@ -296,22 +246,13 @@ class Broker:
         standing.verdict = verdict
         if standing.named_verdict is not None and _contradicts(verdict, standing.named_verdict):
             standing.named_role = standing.named_entry = standing.named_verdict = None
-        self._file_standing(standing)
+        self._standings.file(standing)
         if verdict.session is None:
             standing.entry = None
             return
         entry = standing.entry = self._cache.entry(verdict.session, self._sts)
         if self._cache.usable(entry) is None:
             self._cache.begin_flight(entry)
-
-    def _file_standing(self, standing: Standing) -> None:
-        if not standing.is_current:
-            return
-        keeps, drops = self._other_standings, self._granted_standings
-        if standing.verdict is not None and standing.verdict.session is not None:
-            keeps, drops = drops, keeps
-        drops.pop(standing.address, None)
-        keeps[standing.address] = standing
 
     # --- the credentials ---------------------------------------------------------------------------
 
@@ -369,45 +310,12 @@ class Broker:
         if verdict is None or verdict.session != entry.session:
             # Since LIST named the role, trouble or another verdict has come up.
             verdict = standing.named_verdict
-        record = _record_of(standing, verdict, "granted")
-        self._audit.note_hand_out(
-            replace(
-                record,
-                access_key_id=credentials.access_key,
-                expiration=credentials.expiration,
-                sts_request_id=credentials.request_id,
-            )
-        )
+        self._audit.note_hand_out(hand_out_record(standing.address, verdict, credentials))
 
     def _note_denial(self, standing: Standing, error: Refusal | Trouble) -> None:
-        outcome = "refused" if isinstance(error, Refusal) else "trouble"
-        record = _record_of(standing, standing.verdict, outcome)
-        request_id = error.request_id if isinstance(error, AWSError | Refusal) else None
-        # What the verdict already says is not said twice: `error` is there for what came after it.
-        text = None if str(error) == record.reason else str(error)
-        self._audit.note_denial(replace(record, error=text, sts_request_id=request_id))
+        self._audit.note_denial(denial_record(standing.address, standing.verdict, error))
 
 
 def _contradicts(verdict: Verdict, earlier: Verdict) -> bool:
     """Tell whether the address has changed hands, or its name is gone: what was said earlier is over."""
     return verdict.outcome != "trouble" and verdict.names != earlier.names
-
-
-def _record_of(standing: Standing, verdict: Verdict | None, outcome: str) -> Record:
-    record = Record(caller=str(standing.address), outcome=outcome)
-    if verdict is None:
-        return record
-    record = replace(
-        record,
-        name=verdict.names[0] if verdict.names else None,
-        reason=verdict.reason,
-        stale=verdict.is_stale,
-    )
-    if verdict.grant is None or verdict.session is None:
-        return record
-    return replace(
-        record,
-        account=verdict.grant.account,
-        role=verdict.grant.role,
-        session_name=verdict.session.session_name,
-    )

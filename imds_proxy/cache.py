@@ -215,8 +215,9 @@ class CredentialCache:
 
     def _note_failure(self, entry: Entry, error: Refusal | Trouble) -> None:
         is_news = isinstance(error, Refusal) and not isinstance(entry.failure, Refusal)
+        is_same_kind = isinstance(error, Refusal) == isinstance(entry.failure, Refusal)
+        entry.failures = entry.failures + 1 if is_same_kind else 1
         entry.failure = error
-        entry.failures += 1
         entry.failed_at = self._clock.monotonic()
         if is_news and isinstance(error, Refusal) and self.usable(entry) is not None:
             self._on_renewal_refused(entry.session, error)

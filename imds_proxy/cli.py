@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ EXIT_FAILED = 1
 EXIT_REFUSED = 1
 EXIT_FAULTY = 2
 EXIT_TROUBLE = 3
+
+_STDERR = 2
 
 _EXIT_OF_OUTCOME = {"granted": 0, "refused": EXIT_REFUSED, "trouble": EXIT_TROUBLE}
 
@@ -55,6 +58,9 @@ def serve(path: Path | None) -> None:
     SIGTERM   finishes what is under way and ends, within 5 seconds; twice: at once
     Exit status: 0 after SIGTERM, 1 cannot start, 2 faulty configuration.
     """
+    # Until the daemon can reload, a SIGHUP must not end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _fill_standard_streams()
     from imds_proxy import log, server
 
     path = _path_of(path)
@@ -185,6 +191,19 @@ def demo(once: bool) -> None:
     from imds_proxy.demo import run_demo
 
     sys.exit(run_demo(once=once))
+
+
+def _fill_standard_streams() -> None:
+    """Put /dev/null where a parent has closed stdin, stdout or stderr.
+
+    Else the next file or socket that is opened takes that number, and whoever writes to stdout writes there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003  it takes no keyword
+    os.close(descriptor)
+    # Python has no stream objects for what was closed when it started.
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115  stays open
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115  likewise
 
 
 def _path_of(path: Path | None) -> Path:

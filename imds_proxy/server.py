@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from imds_proxy import __version__, registry
+from imds_proxy import registry
 from imds_proxy.audit import Audit, check_file
 from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import SYSTEM_CLOCK
-from imds_proxy.errors import ConfigurationError, FederationError, Trouble
+from imds_proxy.errors import Trouble
 from imds_proxy.explain import Explanation, explain
-from imds_proxy.log import PLAIN
-from imds_proxy.metrics import Gauge, Metrics
+from imds_proxy.gauges import register_gauges
+from imds_proxy.loop_trouble import LoopTroubles
+from imds_proxy.metrics import Metrics
+from imds_proxy.reloads import Reloads
 from imds_proxy.site import Site, Workshop, build_site
 from imds_proxy.sockets import (
     ACCEPTS_PER_ROUND,
     BACKLOG,
     bound_address,
+    most_connections,
     open_listener,
     open_unix_listener,
     raise_descriptor_limit,
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
-    from imds_proxy.caller import Identities
     from imds_proxy.config import AdminSettings, Configuration, ListenSettings
     from imds_proxy.errors import Refusal
     from imds_proxy.model import IPAddress, RoleSession
@@ -82,14 +84,15 @@ class Server:
         self._runners: list[web.AppRunner] = []
         self._background: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
-        self._reloading = asyncio.Lock()
+        self._reloads = Reloads(path, environ, self._apply, self._metrics)
         self._is_serving = False
 
     async def run(self, loaded: registry.Loaded) -> None:
         """Serve until SIGTERM or SIGINT. Raises FederationError when that can't begin."""
+        asyncio.get_running_loop().set_exception_handler(LoopTroubles(self._clock).note)
         self._watch_signals()
-        async with self._reloading:  # a SIGHUP that comes this early waits for what it is to replace
-            await self._start(loaded)
+        await self._start(loaded)
+        self._start_task(self._reloads.run())
         await self._stop.wait()
         await self._end()
 
@@ -112,12 +115,13 @@ class Server:
                 connections=settings.limits.connections,
                 requests_per_second=settings.limits.requests_per_second,
                 clock=self._clock,
+                most_connections=most_connections(),
             ),
             pages=CredentialPages(),
             clock=self._clock,
         )
         self._site = self._build_site(loaded)
-        self._register_gauges()
+        register_gauges(self._workshop, lambda: self._site, self._count_connections)
         await self._listen(sockets, admin, admin_socket)
         self._is_serving = True
         self._start_task(self._load_boto3(self._site))
@@ -190,39 +194,17 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_or_leave)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._start_task(self._reload()))
+        loop.add_signal_handler(signal.SIGHUP, self._reloads.want)
 
     def _stop_or_leave(self) -> None:
         if self._stop.is_set():
             os._exit(0)
         self._stop.set()
 
-    async def _reload(self) -> None:
-        async with self._reloading:
-            # Files are read and providers imported on a thread: callers are served meanwhile.
-            loaded = await asyncio.to_thread(registry.load, self._path, self._environ)
-            faults = list(loaded.faults)
-            site: Site | None = None
-            try:
-                if loaded.configuration is not None:
-                    await asyncio.to_thread(check_file, loaded.configuration.settings.audit.file)
-                    site = self._build_site(loaded)
-            except ConfigurationError as error:
-                faults += error.faults
-            except FederationError as error:
-                _log.error("configuration kept: %s", error, extra=PLAIN)
-                self._metrics.reloads.add("faulty")
-                return
-            for fault in faults:
-                _log.log(logging.WARNING if fault.is_warning else logging.ERROR, "%s", fault, extra=PLAIN)
-            if site is None or loaded.configuration is None:
-                errors = sum(not fault.is_warning for fault in faults)
-                _log.error("configuration kept: %d faults", errors, extra=PLAIN)
-                self._metrics.reloads.add("faulty")
-                return
-            self._swap(site, loaded.configuration)
-            _log.info("configuration reloaded")
-            self._metrics.reloads.add("done")
+    def _apply(self, loaded: registry.Loaded) -> None:
+        """Put another configuration into force, all at once, or raise FederationError and change nothing."""
+        assert loaded.configuration is not None
+        self._swap(self._build_site(loaded), loaded.configuration)
 
     def _swap(self, site: Site, configuration: Configuration) -> None:
         old, self._site = self._site, site
@@ -298,8 +280,8 @@ class Server:
         for task in self._background:
             task.cancel()
         await self._site.close()
-        self._workshop.sts_threads.close()
         await self._workshop.cache.close()
+        self._workshop.sts_threads.close()
         self._workshop.audit.close(_AUDIT_PATIENCE)
 
     async def _accept_the_waiting(self) -> None:
@@ -313,55 +295,7 @@ class Server:
                 return
             await asyncio.sleep(0)
 
-    def _register_gauges(self) -> None:
-        shop = self._workshop
-
-        def one(name: str, text: str, read: Callable[[], float], *, is_counter: bool = False) -> None:
-            self._metrics.gauges.append(Gauge(name, text, (), lambda: {(): read()}, is_counter=is_counter))
-
-        def soonest_expiry() -> float:
-            expiry = shop.cache.soonest_expiry()
-            return float("nan") if expiry is None else expiry - self._clock.wall()
-
-        def identities() -> Identities:
-            return self._site.decisions.identities
-
-        prefix = "imds_proxy_"
-        one(prefix + "credentials_held", "Role sessions in the cache.", lambda: shop.cache.size)
-        one(
-            prefix + "assume_role_flights",
-            "AssumeRole calls under way or waiting.",
-            lambda: shop.cache.flights,
-        )
-        one(prefix + "soonest_expiry_seconds", "Time until the first credentials held end.", soonest_expiry)
-        one(prefix + "identities_known", "Identities in the cache.", lambda: identities().size)
-        one(
-            prefix + "lookup_flights", "Look-ups of names under way or waiting.", lambda: identities().flights
-        )
-        one(prefix + "standings_known", "Callers with a verdict.", self._count_standings)
-        one(prefix + "allowances_known", "Callers whose requests are counted.", lambda: shop.limits.size)
-        one(prefix + "connections_open", "Open connections of callers.", self._count_connections)
-        one(prefix + "audit_waiting", "Audit records that wait to be written.", lambda: shop.audit.waiting)
-        one(prefix + "audit_written", "Audit records written.", lambda: shop.audit.written, is_counter=True)
-        one(
-            prefix + "audit_dropped",
-            "Audit records of refusals that were dropped.",
-            lambda: shop.audit.dropped,
-            is_counter=True,
-        )
-        self._metrics.gauges.append(
-            Gauge(
-                prefix + "build_info",
-                "The version that runs.",
-                ("version",),
-                lambda: {(__version__,): 1.0},
-            )
-        )
-
-    def _count_standings(self) -> float:
-        return sum(broker.size for broker in self._site.brokers.values())
-
-    def _count_connections(self) -> float:
+    def _count_connections(self) -> int:
         return sum(one.listener.open_connections for one in self._listeners)
 
 

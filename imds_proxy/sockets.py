@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imds_proxy.config import SocketAddress
 
 BACKLOG = 4096
+_RESERVED_DESCRIPTORS = 512
 ACCEPTS_PER_ROUND = 64
 """asyncio accepts as many in one round of its loop, also when there is no file descriptor left for any."""
 
@@ -24,6 +25,15 @@ def raise_descriptor_limit() -> None:
     """Allow this process as many open files as its hard limit does: each connection is one of them."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def most_connections() -> int:
+    """Return how many connections of callers fit under the limit on open files.
+
+    The rest is for look-ups, STS, files and the sockets that listen.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft - _RESERVED_DESCRIPTORS, soft // 2)
 
 
 class ListenError(FederationError):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 THREADS = 32
 _LONGEST_LINE = 4096
+_QUIET_SECONDS = 60.0
 _THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})
 
 Result = TypeVar("Result")
@@ -76,6 +77,7 @@ class Sts:
         self.endpoint = settings.endpoint(os.environ)
         self.own_key_trouble: str | None = None
         """Why STS refuses our own key, as of the last call; None when it does not."""
+        self._told: tuple[str, float] | None = None
 
     @property
     def is_loaded(self) -> bool:
@@ -100,11 +102,20 @@ class Sts:
         except AWSError as error:
             outcome = _outcome_of(error)
             self.own_key_trouble = str(error) if error.is_own_key else None
+            self._tell(error)
             raise
         finally:
             self._observe(outcome, self._clock.monotonic() - started)
         self.own_key_trouble = None
         return credentials
+
+    def _tell(self, error: AWSError) -> None:
+        """Log trouble with STS: once a minute for each code, for it may be every caller's."""
+        now = self._clock.monotonic()
+        if self._told is not None and self._told[0] == error.code and now - self._told[1] < _QUIET_SECONDS:
+            return
+        self._told = (error.code, now)
+        self._warn(str(error))
 
     async def diagnose_refusal(self, session: RoleSession) -> str:
         """Say why a role was refused, as far as `iam:GetRole` tells: it sees our own account only."""

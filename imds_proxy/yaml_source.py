@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from imds_proxy.errors import Fault
+from imds_proxy.regular_file import open_regular
 from imds_proxy.yaml_nodes import (
     DEEPEST,
     LOADER,
@@ -123,7 +124,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 def _read_text(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             content = stream.read(MOST_BYTES + 1)
     except OSError as error:
         raise UnreadableError(None, f"can't be read: {error.strerror}") from None

@@ -8,6 +8,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from imds_proxy.regular_file import open_regular
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -53,7 +55,7 @@ def parse_secret_key(text: str) -> str:
 def read_secret_file(path: Path) -> str:
     """Return the text of a file that has a secret. Raises FileError, also where others can read it."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             content = stream.read(_MOST_BYTES + 1)
             is_open = is_open_to_others(stream.fileno())
     except OSError as error:
@@ -84,7 +86,7 @@ def describe_open_to_others(path: Path) -> str:
 def check_readable(path: Path) -> None:
     """Raise FileError unless `path` is a file that can be opened."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             stream.read(1)
     except OSError as error:
         raise FileError(f"{path} can't be read: {error.strerror}") from None

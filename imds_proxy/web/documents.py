@@ -30,9 +30,6 @@ _NOT_FOUND = b"""\
 </html>
 """
 NOT_FOUND_PAGE = render_page(404, _NOT_FOUND, Content_Type="text/html")
-BAD_REQUEST_PAGE = render_page(
-    400, _NOT_FOUND.replace(b"404 - Not Found", b"400 - Bad Request"), Content_Type="text/html"
-)
 
 
 class CredentialPages:

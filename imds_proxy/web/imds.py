@@ -23,11 +23,12 @@ from imds_proxy.web.listener import Connection, lower_hop_limit
 from imds_proxy.web.tree import Kind, Target, parse_target
 
 if TYPE_CHECKING:
-    from imds_proxy.broker import Broker, Standing
+    from imds_proxy.broker import Broker
     from imds_proxy.clock import Clock
     from imds_proxy.imds_tokens import TokenKeys
     from imds_proxy.metrics import Metrics
     from imds_proxy.model import IPAddress, RoleSession
+    from imds_proxy.standing import Standing
     from imds_proxy.verdict import Verdict
     from imds_proxy.web.answer import Page
     from imds_proxy.web.guard import Guard
@@ -179,7 +180,8 @@ class MetadataService:
         asked = request.headers.getall(LIFE_HEADER, ())
         life = parse_life(asked[0]) if len(asked) == 1 else None
         if life is None:
-            return Answer(documents.BAD_REQUEST_PAGE)
+            # Empty: GDAL takes the body of an error for a token.
+            return Answer(_empty(400))
         try:
             await self.broker.prepare(self._standing_of(connection))
         except Exception:  # noqa: BLE001  see below

@@ -28,9 +28,15 @@ class Allowance:
 class CallerLimits:
     """The allowances of all callers, on all listeners."""
 
-    def __init__(self, *, connections: int, requests_per_second: int, clock: Clock) -> None:
+    def __init__(
+        self, *, connections: int, requests_per_second: int, clock: Clock, most_connections: int
+    ) -> None:
+        """`most_connections` are those of all callers together."""
         self.connections = connections
         self.requests_per_second = requests_per_second
+        self.open_connections = 0
+        """Of all callers, on all listeners."""
+        self._most_connections = most_connections
         self._clock = clock
         self._allowances: LRUCache[tuple[int, int], Allowance] = LRUCache(_MOST_ALLOWANCES)
 
@@ -47,6 +53,17 @@ class CallerLimits:
         if allowance is None:
             allowance = self._allowances[key] = Allowance(self.requests_per_second, self._clock.monotonic())
         return allowance
+
+    def allow_connection(self, allowance: Allowance) -> bool:
+        """Count a new connection; False: it is one too many, for its caller or for us."""
+        allowance.connections += 1
+        self.open_connections += 1
+        return allowance.connections <= self.connections and self.open_connections <= self._most_connections
+
+    def end_connection(self, allowance: Allowance) -> None:
+        """Count a connection that has ended."""
+        allowance.connections -= 1
+        self.open_connections -= 1
 
     def allow_request(self, allowance: Allowance | None) -> bool:
         """Take one request out of the caller's bucket; False: it is empty."""

@@ -15,8 +15,8 @@ from imds_proxy.model import canonical_address
 from imds_proxy.web.answer import Answer, render_page
 
 if TYPE_CHECKING:
-    from imds_proxy.broker import Standing
     from imds_proxy.model import IPAddress
+    from imds_proxy.standing import Standing
     from imds_proxy.web.imds import MetadataService
     from imds_proxy.web.limits import Allowance, CallerLimits
 
@@ -24,6 +24,9 @@ KEEP_ALIVE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
 EXCESS_SECONDS = 2.0
 """For which a connection beyond its caller's limit may ask, to hear 503."""
+
+FIRST_REQUEST_SECONDS = 10.0
+"""For which a new connection may stay without a whole request."""
 
 _LONGEST_LINE = 8190
 
@@ -33,7 +36,16 @@ _log = logging.getLogger(__name__)
 class Connection:
     """What is known of one connection: both ends, and how its peer stands."""
 
-    __slots__ = ("allowance", "is_admitted", "is_excess", "local_host", "peer", "service", "standing")
+    __slots__ = (
+        "allowance",
+        "has_asked",
+        "is_admitted",
+        "is_excess",
+        "local_host",
+        "peer",
+        "service",
+        "standing",
+    )
 
     def __init__(self, peer: IPAddress | None, local: IPAddress | None) -> None:
         self.peer = peer
@@ -41,6 +53,7 @@ class Connection:
         """The address that was connected to, as Host would name it."""
         self.service: MetadataService | None = None
         """The service that looked at the peer; another one (after a reload) looks again."""
+        self.has_asked = False
         self.is_admitted = False
         self.is_excess = False
         self.standing: Standing | None = None
@@ -115,21 +128,19 @@ class Listener(web.Server):
             _address_of(transport.get_extra_info("sockname")),
         )
         if connection.peer is not None:
-            allowance = self.limits.allowance_of(connection.peer)
-            allowance.connections += 1
-            connection.allowance = allowance
-            connection.is_excess = allowance.connections > self.limits.connections
-            if connection.is_excess:
-                # Thousands that never ask would use up our file descriptors, which are everybody's.
-                asyncio.get_running_loop().call_later(EXCESS_SECONDS, transport.abort)
+            allowance = connection.allowance = self.limits.allowance_of(connection.peer)
+            connection.is_excess = not self.limits.allow_connection(allowance)
         self._open[handler] = connection
+        # Thousands that never ask would use up our file descriptors, which are everybody's.
+        patience = EXCESS_SECONDS if connection.is_excess else FIRST_REQUEST_SECONDS
+        asyncio.get_running_loop().call_later(patience, self._drop_silent, connection, transport)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Give the connection back to its caller's allowance."""
         super().connection_lost(handler, exc)
         connection = self._open.pop(handler, None)
         if connection is not None and connection.allowance is not None:
-            connection.allowance.connections -= 1
+            self.limits.end_connection(connection.allowance)
 
     def admits_peer_of(self, handler: RequestHandler) -> bool:
         """Tell whether the peer of an open connection may talk to this listener at all."""
@@ -137,10 +148,15 @@ class Listener(web.Server):
         peer = connection.peer if connection is not None else None
         return peer is not None and self.service.guard.admits_peer(peer)
 
+    def _drop_silent(self, connection: Connection, transport: asyncio.Transport) -> None:
+        if connection.is_excess or not connection.has_asked:
+            transport.abort()
+
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = self._open.get(request.protocol)
         if connection is None:
             raise ConnectionResetError("the connection is gone")
+        connection.has_asked = True
         response = await self.service.answer(request, connection)
         if self.is_draining:
             response.force_close()

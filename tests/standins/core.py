@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from imds_proxy.broker import Standing
     from imds_proxy.model import IPAddress, RoleSession
     from imds_proxy.provider import Provider
+    from imds_proxy.standing import Standing
     from imds_proxy.sts import Sts
 
 ADDRESS = "10.0.0.5"

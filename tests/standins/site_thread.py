@@ -123,6 +123,7 @@ class RunningSite:
                 connections=limits.get("connections", 256),
                 requests_per_second=limits.get("requests_per_second", 1_000_000),
                 clock=clock,
+                most_connections=10_000,
             ),
             pages=CredentialPages(),
             clock=clock,

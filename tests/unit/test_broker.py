@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_proxy.broker import ANSWER_HOLD, MOST_STANDINGS, TOKEN_HOLD
+from imds_proxy.broker import ANSWER_HOLD, TOKEN_HOLD
 from imds_proxy.errors import Refusal
 from imds_proxy.model import canonical_address
+from imds_proxy.standing import MOST_STANDINGS
 from tests.standins.core import ADDRESS, NAME, ROLE, running_core
 from tests.standins.scripted_provider import ScriptedProvider
 from tests.standins.virtual_time import in_virtual_time

@@ -265,7 +265,7 @@ def test_a_secret_key_file_that_can_not_be_used(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     _write(path, template.replace("{}", str(tmp_path)))
     assert [fault.text for fault in read_configuration(path, {}).faults] == [
-        f"{tmp_path} can't be read: Is a directory"
+        f"{tmp_path} can't be read: is not a regular file"
     ]
     file = _write(tmp_path / "secret", "a\nb\n")
     _write(path, template.replace("{}", str(file)))

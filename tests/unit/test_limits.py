@@ -29,7 +29,12 @@ def clock() -> HandClock:
 @pytest.fixture
 def limits(clock: HandClock) -> CallerLimits:
     """Ten requests per second."""
-    return CallerLimits(connections=3, requests_per_second=10, clock=Clock(clock.read, clock.read))
+    return CallerLimits(
+        connections=3,
+        requests_per_second=10,
+        clock=Clock(clock.read, clock.read),
+        most_connections=5,
+    )
 
 
 def count_allowed(limits: CallerLimits, address: str, tries: int = 100) -> int:
@@ -105,3 +110,18 @@ def test_the_number_of_callers_is_bounded(limits: CallerLimits) -> None:
 def test_a_peer_without_an_address_has_no_limit(limits: CallerLimits) -> None:
     """A unix socket's peer is let in by the file's mode, not counted."""
     assert limits.allow_request(None)
+
+
+def test_connections_of_one_caller(limits: CallerLimits) -> None:
+    """A caller may have so many connections; when one ends, there is room for another."""
+    allowance = limits.allowance_of(canonical_address("10.0.0.1"))
+    assert [limits.allow_connection(allowance) for _ in range(4)] == [True, True, True, False]
+    limits.end_connection(allowance)
+    limits.end_connection(allowance)
+    assert limits.allow_connection(allowance)
+
+
+def test_connections_of_all_callers(limits: CallerLimits) -> None:
+    """All together may have no more than there are file descriptors for."""
+    callers = [limits.allowance_of(canonical_address(f"10.0.0.{number}")) for number in range(1, 7)]
+    assert [limits.allow_connection(caller) for caller in callers] == [True] * 5 + [False]

@@ -256,7 +256,15 @@ async def test_other_validation_errors(asking: Asking, aws: Aws) -> None:
         await asking.sts.assume(session_for(duration=7200, session_name="not allowed"))
     assert trouble.value.code == "ValidationError"
     assert len(aws.calls()) == 1
-    assert asking.warnings == []
+    assert asking.warnings == [str(trouble.value)]
+
+
+async def test_trouble_is_told_once(asking: Asking) -> None:
+    """Trouble with STS is in the log, but not once for every caller."""
+    for name in ("not allowed", "not this either", "nor this"):
+        with pytest.raises(AWSError):
+            await asking.sts.assume(session_for(session_name=name))
+    assert len(asking.warnings) == 1
 
 
 # --- why a role was refused --------------------------------------------------------------------------

@@ -256,7 +256,7 @@ def test_what_can_not_be_read_is_a_fault(tmp_path: Path) -> None:
     ]
     assert _faults(read_source(tmp_path)) == ["FOLDER: the folder has no *.yaml or *.yml file"]
     (tmp_path / "a.yaml").mkdir()
-    assert _faults(read_source(tmp_path)) == ["a.yaml: can't be read: Is a directory"]
+    assert _faults(read_source(tmp_path)) == ["a.yaml: can't be read: is not a regular file"]
 
 
 def test_what_may_not_be_read_is_a_fault(tmp_path: Path) -> None:

@@ -76,8 +76,7 @@ def test_lives_that_are_none(life: str, shared_site: RunningSite) -> None:
     """Anything but ASCII digits from 1 to 21600 is a 400: `int()` alone would take Arabic digits and `+5`."""
     answer = shared_site.caller(FOO).put_token(life)
     assert (answer.status, answer.reason) == (400, "Bad Request")
-    assert answer.header("Content-Type") == "text/html"
-    assert b"<title>400 - Bad Request</title>" in answer.body
+    assert answer.body == b""
 
 
 @pytest.mark.parametrize("lives", [(), ("60", "60"), ("60", "61"), ("60", "x")])

@@ -1,0 +1,54 @@
+"""From a decision to its audit record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from imds_proxy.audit import Record
+from imds_proxy.errors import AWSError, Refusal, Trouble
+
+if TYPE_CHECKING:
+    from imds_proxy.model import Credentials, IPAddress
+    from imds_proxy.verdict import Verdict
+
+
+def hand_out_record(address: IPAddress, verdict: Verdict | None, credentials: Credentials) -> Record:
+    """Return the record of credentials that go to the caller at `address`, by which verdict."""
+    return replace(
+        _record_of(address, verdict, "granted"),
+        access_key_id=credentials.access_key,
+        expiration=credentials.expiration,
+        sts_request_id=credentials.request_id,
+    )
+
+
+def denial_record(address: IPAddress, verdict: Verdict | None, error: Refusal | Trouble) -> Record:
+    """Return the record of a refusal, or of trouble.
+
+    What the verdict already says is not said twice: `error` is there for what came after it.
+    """
+    record = _record_of(address, verdict, "refused" if isinstance(error, Refusal) else "trouble")
+    text = None if str(error) == record.reason else str(error)
+    request_id = error.request_id if isinstance(error, AWSError | Refusal) else None
+    return replace(record, error=text, sts_request_id=request_id)
+
+
+def _record_of(address: IPAddress, verdict: Verdict | None, outcome: str) -> Record:
+    record = Record(caller=str(address), outcome=outcome)
+    if verdict is None:
+        return record
+    record = replace(
+        record,
+        name=verdict.names[0] if verdict.names else None,
+        reason=verdict.reason,
+        stale=verdict.is_stale,
+    )
+    if verdict.grant is None or verdict.session is None:
+        return record
+    return replace(
+        record,
+        account=verdict.grant.account,
+        role=verdict.grant.role,
+        session_name=verdict.session.session_name,
+    )

@@ -1,0 +1,95 @@
+"""What is known of each caller address, kept so that strangers can't push out those who have a grant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from imds_proxy.cache import Entry
+    from imds_proxy.model import IPAddress
+    from imds_proxy.verdict import Verdict
+
+MOST_STANDINGS = 32_768
+"""With a grant; and as many without one."""
+
+NEVER = float("-inf")
+
+
+class Standing:
+    """What is known of one caller address. Handed to the web layer, which hands it back."""
+
+    __slots__ = (
+        "address",
+        "entry",
+        "flight",
+        "flight_began_at",
+        "handed_key",
+        "is_current",
+        "named_at",
+        "named_entry",
+        "named_role",
+        "named_verdict",
+        "not_before",
+        "verdict",
+    )
+
+    def __init__(self, address: IPAddress) -> None:
+        self.address = address
+        self.is_current = True
+        self.verdict: Verdict | None = None
+        self.entry: Entry | None = None
+        self.flight: asyncio.Task[None] | None = None
+        self.flight_began_at = NEVER
+        self.not_before = NEVER
+        self.named_role: str | None = None
+        self.named_verdict: Verdict | None = None
+        self.named_at = NEVER
+        self.named_entry: Entry | None = None
+        self.handed_key: str | None = None
+
+
+class Standings:
+    """The standings of all callers of one provider, bounded in number."""
+
+    def __init__(self) -> None:
+        # Apart, so that nobody who has many addresses and no grant pushes out those who have one.
+        self._granted = _Shelf(MOST_STANDINGS)
+        self._others = _Shelf(MOST_STANDINGS)
+
+    def __len__(self) -> int:
+        return len(self._granted) + len(self._others)
+
+    def of(self, address: IPAddress) -> Standing:
+        """Return what is known of the caller at `address`."""
+        standing = self._granted.get(address) or self._others.get(address)
+        if standing is None:
+            standing = self._others[address] = Standing(address)
+        return standing
+
+    def file(self, standing: Standing) -> None:
+        """Put a standing where its verdict belongs."""
+        if not standing.is_current:
+            return
+        keeps, drops = self._others, self._granted
+        if standing.verdict is not None and standing.verdict.session is not None:
+            keeps, drops = drops, keeps
+        drops.pop(standing.address, None)
+        keeps[standing.address] = standing
+
+    def retire(self) -> None:
+        """Forget all; whoever holds a standing learns by `is_current` that it no longer counts."""
+        for shelf in (self._granted, self._others):
+            for standing in shelf.values():
+                standing.is_current = False
+            shelf.clear()
+
+
+class _Shelf(LRUCache["IPAddress", Standing]):
+    def popitem(self) -> tuple[IPAddress, Standing]:
+        address, standing = super().popitem()
+        standing.is_current = False
+        return address, standing

@@ -25,7 +25,7 @@ _WHOLE_TIME = 90.0
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return the folder in which the demo makes its own temporary folder."""
-    folder = tmp_path / "temporary"
+    folder = tmp_path / "t"  # short: a unix socket in it may have a path of 107 bytes
     folder.mkdir()
     return folder
 

@@ -1,6 +1,6 @@
 """One question to one name server: over UDP, and over TCP where the answer did not fit.
 
-dnspython reads and writes the messages. Its own resolver class costs more time for a question than the
+dnspython reads the messages. Its own resolver class costs more time for a question than the
 message and both system calls together, and identification is what limits how many new callers a second
 this daemon can take. And it reads whatever comes: an answer of 3,000 records, from whoever owns a
 caller's reverse zone, takes a seventh of a second in which nobody else is served. Here the header is
@@ -10,14 +10,21 @@ looked at first.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import struct
 from typing import TYPE_CHECKING
 
 import dns.exception
 import dns.flags
 import dns.message
+import dns.rcode
+import dns.rdataclass
 
 if TYPE_CHECKING:
+    import dns.name
+    import dns.rdatatype
+
     from imds_proxy.model import IPAddress
 
 Server = tuple["IPAddress", int]
@@ -29,6 +36,9 @@ MOST_RECORDS = 64
 MOST_BYTES = 8192
 
 _HEADER = struct.Struct("!6H")  # id, flags, QDCOUNT, ANCOUNT, NSCOUNT, ARCOUNT: RFC 1035 section 4.1.1
+_QUESTION_TAIL = struct.Struct("!2H")  # QTYPE, QCLASS: section 4.1.2
+_QR = int(dns.flags.QR) >> 8  # in the third byte: this is an answer
+_NEEDS_QUESTION = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
 _LENGTH = struct.Struct("!H")  # in front of a message over TCP: section 4.2.2
 
 
@@ -44,28 +54,9 @@ class LongAnswerError(Exception):
         self.records = records
 
 
-class _Datagrams(asyncio.DatagramProtocol):
-    """Waits for the datagram that answers a question and takes no notice of others."""
-
-    def __init__(self, query: dns.message.QueryMessage, arrival: asyncio.Future[bytes]) -> None:
-        self._query = query
-        self._arrival = arrival
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        """Take an answer to the question. Garbage may be forged: the true answer can still come."""
-        del addr  # the socket is connected, so the kernel lets nobody else's datagrams in
-        if len(data) >= _HEADER.size and not self._arrival.done():
-            number, flags, *_ = _HEADER.unpack_from(data)
-            if number == self._query.id and flags & dns.flags.QR:
-                self._arrival.set_result(data)
-
-    def error_received(self, exc: Exception) -> None:
-        """Give up at once when nobody listens there (ICMP port unreachable)."""
-        if not self._arrival.done():
-            self._arrival.set_exception(exc)
-
-
-async def exchange(query: dns.message.QueryMessage, server: Server, patience: float) -> dns.message.Message:
+async def exchange(
+    name: dns.name.Name, rdtype: dns.rdatatype.RdataType, server: Server, patience: float
+) -> dns.message.Message:
     """Return the server's answer to a question, whatever its rcode.
 
     The socket, and so the source port, is this question's own: with plain DNS that is half of what
@@ -73,42 +64,47 @@ async def exchange(query: dns.message.QueryMessage, server: Server, patience: fl
     Raises TimeoutError after `patience` seconds, OSError when the server can't be reached,
     MalformedAnswerError, and LongAnswerError for an answer that nobody will read.
     """
-    until = asyncio.get_running_loop().time() + patience
-    wire = query.to_wire()
-    async with asyncio.timeout_at(until):
-        data = await _ask_over_udp(query, wire, server)
+    number = int.from_bytes(os.urandom(2), "big")
+    question = name.to_digestable() + _QUESTION_TAIL.pack(rdtype, dns.rdataclass.IN)
+    query = _HEADER.pack(number, dns.flags.RD, 1, 0, 0, 0) + question
+    async with asyncio.timeout_at(asyncio.get_running_loop().time() + patience):
+        data = await _ask_over_udp(query, server)
         if _HEADER.unpack_from(data)[1] & dns.flags.TC:
             # Whatever did come may be cut anywhere (RFC 2181 section 9): it is not read.
-            data = await _ask_over_tcp(wire, server)
+            data = await _ask_over_tcp(query, server)
     _check_length(data, len(data))
     try:
         answer = dns.message.from_wire(data)
     except (dns.exception.DNSException, ValueError) as error:
         raise MalformedAnswerError(f"malformed: {error}") from error
-    if not query.is_response(answer):
+    has_question = [(one.name, one.rdtype) for one in answer.question] == [(name, rdtype)]
+    # A server that could not even read the question need not repeat it.
+    if answer.id != number or not (has_question or answer.rcode() not in _NEEDS_QUESTION):
         raise MalformedAnswerError("the answer is to another question")
     return answer
 
 
-async def _ask_over_udp(query: dns.message.QueryMessage, wire: bytes, server: Server) -> bytes:
+async def _ask_over_udp(query: bytes, server: Server) -> bytes:
     loop = asyncio.get_running_loop()
-    arrival: asyncio.Future[bytes] = loop.create_future()
     address, port = server
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Datagrams(query, arrival), remote_addr=(str(address), port)
-    )
-    try:
-        transport.sendto(wire)
-        return await arrival
-    finally:
-        transport.close()
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0)
+        # Connected: the kernel lets nobody else's datagrams in, and tells when nobody listens there.
+        sock.connect((str(address), port))
+        sock.send(query)
+        while True:
+            data = await loop.sock_recv(sock, MOST_BYTES + 1)
+            # Garbage may be forged: the true answer can still come.
+            if len(data) >= _HEADER.size and data[:2] == query[:2] and data[2] & _QR:
+                return data
 
 
-async def _ask_over_tcp(wire: bytes, server: Server) -> bytes:
+async def _ask_over_tcp(query: bytes, server: Server) -> bytes:
     address, port = server
     reader, writer = await asyncio.open_connection(str(address), port, limit=MOST_BYTES)
     try:
-        writer.write(_LENGTH.pack(len(wire)) + wire)
+        writer.write(_LENGTH.pack(len(query)) + query)
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         head = await reader.readexactly(min(length, _HEADER.size))
         _check_length(head, length)

@@ -119,9 +119,8 @@ class DNSResolver:
         failures: dict[Server, str] = {}
         while waiting and (remaining := until - loop.time()) > 0:
             server = waiting.popleft()
-            query = dns.message.make_query(name, rdtype)
             try:
-                answer = await exchange(query, server, min(self._attempt_timeout, remaining))
+                answer = await exchange(name, rdtype, server, min(self._attempt_timeout, remaining))
             except TimeoutError:
                 failures[server] = "no answer in time"
                 waiting.append(server)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from imds_proxy.config import SocketAddress
 
-BACKLOG = 4096
+BACKLOG = 1024
+"""Connections that wait to be accepted: no more than about a second's work. In a longer line, whoever
+comes to its head has given up meanwhile, and all the work is for nobody."""
 _RESERVED_DESCRIPTORS = 512
 ACCEPTS_PER_ROUND = 64
 """asyncio accepts as many in one round of its loop, also when there is no file descriptor left for any."""

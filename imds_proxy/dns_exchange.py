@@ -37,7 +37,6 @@ MOST_BYTES = 8192
 
 _HEADER = struct.Struct("!6H")  # id, flags, QDCOUNT, ANCOUNT, NSCOUNT, ARCOUNT: RFC 1035 section 4.1.1
 _QUESTION_TAIL = struct.Struct("!2H")  # QTYPE, QCLASS: section 4.1.2
-_QR = int(dns.flags.QR) >> 8  # in the third byte: this is an answer
 _NEEDS_QUESTION = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
 _LENGTH = struct.Struct("!H")  # in front of a message over TCP: section 4.2.2
 
@@ -96,7 +95,8 @@ async def _ask_over_udp(query: bytes, server: Server) -> bytes:
         while True:
             data = await loop.sock_recv(sock, MOST_BYTES + 1)
             # Garbage may be forged: the true answer can still come.
-            if len(data) >= _HEADER.size and data[:2] == query[:2] and data[2] & _QR:
+            is_ours = len(data) >= _HEADER.size and data[:2] == query[:2]
+            if is_ours and _HEADER.unpack_from(data)[1] & dns.flags.QR:
                 return data
 
 

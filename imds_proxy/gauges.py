@@ -50,5 +50,14 @@ def register_gauges(
     one("audit_written", "Audit records written.", lambda: audit.written, is_counter=True)
     one("audit_dropped", "Audit records of refusals dropped.", lambda: audit.dropped, is_counter=True)
     workshop.metrics.gauges.append(
+        Gauge(
+            _PREFIX + "lookups",
+            "Look-ups of names, by outcome (confirmed, refused, failed, stale), since the last reload.",
+            ("outcome",),
+            lambda: {(outcome,): n for outcome, n in current_site().decisions.identities.outcomes.items()},
+            is_counter=True,
+        )
+    )
+    workshop.metrics.gauges.append(
         Gauge(_PREFIX + "build_info", "The version that runs.", ("version",), lambda: {(__version__,): 1.0})
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from logging import LogRecord
 
 _LONGEST_LINE = 10_000
-_LAST_SECONDS = 1.0
+_LAST_SECONDS = 0.5
 
 _TALKATIVE = ("botocore", "boto3", "urllib3", "s3transfer")
 """At DEBUG these write whole AssumeRole answers, keys included, and signed URLs."""
@@ -46,7 +46,7 @@ class _HastyListener(QueueListener):
     """Ends soon, whatever is still waiting: who is to end can't wait for a terminal."""
 
     def stop(self) -> None:
-        """Write what is waiting, for a second at most."""
+        """Write what is waiting, for half a second at most."""
         with suppress(queue.Full):
             self.enqueue_sentinel()
         if self._thread is not None:
@@ -54,7 +54,7 @@ class _HastyListener(QueueListener):
 
 
 def start_log(level: str) -> QueueListener:
-    """Send all logs to stderr; `stop()` of what is returned writes what is waiting, for a second at most."""
+    """Send all logs to stderr; `stop()` of what is returned writes what is waiting, for half a second."""
     waiting: queue.Queue[LogRecord] = queue.Queue(_LONGEST_LINE)
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(_Formatter())

@@ -55,7 +55,7 @@ DRAIN_SECONDS = 0.5
 FINISH_SECONDS = 1.5
 """For answers that are still being waited for, and once more for those that then have to be cut off."""
 
-_AUDIT_PATIENCE = 1.0
+_AUDIT_PATIENCE = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ the daemon's side is under test.
 
 from __future__ import annotations
 
+import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _LONGEST_HOLD = 30
 _SUCCESS = """\
@@ -132,11 +134,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_little_sts() -> Iterator[LittleSts]:
-    """Run an STS on a free loopback port for the length of the block."""
+def running_little_sts(certificate: Path | None = None) -> Iterator[LittleSts]:
+    """Run an STS on a free loopback port for the length of the block; with TLS if it has a PEM file."""
     sts = LittleSts()
     with _Server(sts) as server:
-        sts.url = f"http://127.0.0.1:{server.server_address[1]}"
+        scheme = "http"
+        if certificate is not None:
+            scheme = "https"
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        sts.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="little STS", daemon=True)
         thread.start()
         try:

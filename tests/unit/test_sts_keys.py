@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 import sys
 import threading
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +17,7 @@ from imds_proxy.sts import StsThreads
 from imds_proxy.sts_settings import StsSettings
 from tests.standins.asking_sts import ROLE, Asking, clear_environment, session_for, settings_for
 from tests.standins.aws_process import Aws, running_aws
+from tests.standins.little_sts import running_little_sts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -201,6 +204,40 @@ async def test_a_proxy_for_https(aws: Aws, threads: StsThreads) -> None:
         with pytest.raises(AWSError):
             await asking.sts.assume(session_for())
     assert [line.rpartition(" HTTP/")[0] for line in seen] == ["CONNECT sts.valid.example:443"]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Return a PEM file with a key and a certificate for 127.0.0.1 that vouches for itself."""
+    file = tmp_path / "sts.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    command += ["-days", "2", "-subj", "/CN=sts", "-addext", "subjectAltName=IP:127.0.0.1"]
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate and is not installed")
+    subprocess.run([*command, "-keyout", file, "-out", tmp_path / "cert"], check=True, capture_output=True)
+    file.write_text(file.read_text() + (tmp_path / "cert").read_text())
+    return file
+
+
+async def test_a_bundle_of_authorities(aws: Aws, threads: StsThreads, certificate: Path) -> None:
+    """STS behind a certificate of the site's own is believed with the bundle, and only with it."""
+    with running_little_sts(certificate) as sts:
+        believing = settings_for(aws, ca_bundle=certificate.with_name("cert"), sts_endpoint=sts.url)
+        credentials = await Asking(believing, threads).sts.assume(session_for())
+        assert credentials.access_key.startswith("ASIA")
+        with pytest.raises(AWSError) as trouble:
+            await Asking(settings_for(aws, sts_endpoint=sts.url), threads).sts.assume(session_for())
+        assert trouble.value.code == "SSLError"
+        assert len(sts.calls) == 1
 
 
 async def test_a_bundle_that_can_t_be_read(aws: Aws, threads: StsThreads, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_POINTERS = 8
 MOST_IDENTITIES = 32_768
+NEVER = float("-inf")
 _SHORTEST_MEMORY = 1.0
 _LONGEST_MEMORY = 60.0
 _REFUSAL_MEMORY = 5.0
@@ -117,6 +118,10 @@ class Identities:
         Names that were looked up before `not_before` (monotonic seconds) are looked up again.
         """
         return IdentifiedCaller(self, address, not_before)
+
+    def person(self, user: str, address: IPAddress | None) -> Person:
+        """Return the person who logged in as `user`, from `address` or over a unix socket (None)."""
+        return Person(self, user, address)
 
     def mapped_name(self, address: IPAddress) -> str | None:
         """Return the name that `hosts:` gives the address, without asking anyone."""
@@ -243,18 +248,37 @@ class IdentifiedCaller:
         self._identities = identities
         self._not_before = not_before
         self.address = address
+        self.user = None
         self.identity: Identity | None = None
         """What was found out; None as long as no provider asked for names."""
 
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the names in `domains` that lead back to the address; see `provider.Caller`."""
-        identity = await self._identities.identify(self.address, domains, not_before=self._not_before)
-        self.identity = identity
-        if identity.failure is not None and not identity.names:
-            raise ResolutionError(identity.failure)
-        if identity.refusal is not None:
-            raise Refusal(identity.refusal)
-        return identity.names
+        self.identity = await self._identities.identify(self.address, domains, not_before=self._not_before)
+        return _names_of(self.identity)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A provider's `Caller` who has logged in. The names of their machine prove nothing about them."""
+
+    _identities: Identities = field(repr=False)
+    user: str
+    address: IPAddress | None
+
+    async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
+        """Return the names in `domains` that lead back to the address; see `provider.Caller`."""
+        if self.address is None:
+            raise Refusal(f"{self.user} came without an address, so there is no host name to confirm")
+        return _names_of(await self._identities.identify(self.address, domains, not_before=NEVER))
+
+
+def _names_of(identity: Identity) -> tuple[str, ...]:
+    if identity.failure is not None and not identity.names:
+        raise ResolutionError(identity.failure)
+    if identity.refusal is not None:
+        raise Refusal(identity.refusal)
+    return identity.names
 
 
 def _sort_pointers(

@@ -1,4 +1,4 @@
-"""The contract of a provider: it turns a caller into grants. A provider imports nothing else of ours.
+"""The contract of a provider: it turns a caller into grants. A provider imports little else of ours.
 
 A provider is a class named in the entry-point group `imds_proxy.providers` (`type: NAME` in the
 settings), or in any module (`module:` and `class:`). It says what settings it takes and answers
@@ -17,12 +17,23 @@ if TYPE_CHECKING:
     from imds_proxy.names import AllowedDomains
 
 
+MACHINES = "machines"
+"""Callers of a metadata listener: known by their address, one role each."""
+
+PEOPLE = "people"
+"""Callers of the people's listener and of the library: known by a login name, any number of roles."""
+
+
 class Caller(Protocol):
     """Who is asking. Names are looked up only when a provider asks for them."""
 
     @property
-    def address(self) -> IPAddress:
-        """The peer's address; IPv4-mapped IPv6 is already IPv4."""
+    def address(self) -> IPAddress | None:
+        """The peer's address (IPv4-mapped IPv6 is already IPv4); None for a person on a unix socket."""
+
+    @property
+    def user(self) -> str | None:
+        """The login name of a person, as it was proved; None for a machine."""
 
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the caller's host names in `domains` that lead back to its address, sorted, lower case.
@@ -45,6 +56,8 @@ class Provider(ABC, Generic[Settings]):
     """Base of all providers."""
 
     settings_model: ClassVar[type[ProviderSettings]]
+    serves: ClassVar[frozenset[str]] = frozenset({MACHINES})
+    """Whose callers it can tell apart; put behind another kind of listener it is a faulty configuration."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

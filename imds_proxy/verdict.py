@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_proxy.errors import ProviderError, Refusal, Trouble
+from imds_proxy.errors import Refusal, Trouble
+from imds_proxy.inquiry import ask_provider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,12 +18,9 @@ if TYPE_CHECKING:
     from imds_proxy.provider import Provider, ProviderSettings
     from imds_proxy.role_sessions import RoleSessions
 
-_PROVIDER_PATIENCE = 5.0
 _GRANT_MEMORY = 60.0
 _REFUSAL_MEMORY = 5.0
 _TROUBLE_MEMORY = 2.0
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +127,8 @@ class Judge:
         return (mapped,) if mapped else ()
 
     async def _ask_provider(self, caller: IdentifiedCaller) -> Grant:
-        try:
-            async with asyncio.timeout(_PROVIDER_PATIENCE):
-                grants = await self._provider.grants_for(caller)
-            roles = {(grant.account, grant.role) for grant in grants}
-        except (Refusal, Trouble):
-            raise
-        except TimeoutError as error:
-            self._metrics.provider_errors.add(self.name)
-            raise ProviderError(f"provider {self.name}: no answer in {_PROVIDER_PATIENCE:.0f} s") from error
-        except Exception as error:
-            self._metrics.provider_errors.add(self.name)
-            _log.exception("provider %s: failed for %s", self.name, caller.address)
-            raise ProviderError(f"provider {self.name}: {type(error).__name__}: {error}") from error
+        grants = await ask_provider(self.name, self._provider, caller, self._metrics)
+        roles = {(grant.account, grant.role) for grant in grants}
         if not grants:
             raise Refusal(f"provider {self.name} grants nothing")
         if len(roles) > 1:

@@ -53,8 +53,10 @@ class Entry(BaseModel):
     account: provider.AccountName = Field(description="The account, as named under accounts.")
     role: Annotated[str, AfterValidator(_check_role)] = Field(description="The role's name, without a path.")
 
-    def network_of(self, address: IPAddress) -> IPv4Network | IPv6Network | None:
+    def network_of(self, address: IPAddress | None) -> IPv4Network | IPv6Network | None:
         """Return the first of the networks that has the address, or None."""
+        if address is None:
+            return None
         return next((network for network in self.callers if address in network), None)
 
 

@@ -31,6 +31,11 @@ class NamedCaller:
         """The address, IPv4-mapped IPv6 as IPv4."""
         return self._address
 
+    @property
+    def user(self) -> None:
+        """No login name: this is a machine."""
+        return None
+
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the given names in `domains`, sorted. Raises `trouble`, or Refusal where none is left."""
         self.look_ups.append(domains)

@@ -1,0 +1,55 @@
+"""One question to a provider: what it grants a caller, or which error of ours its failure is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from imds_proxy.errors import ProviderError, Refusal, Trouble
+from imds_proxy.model import Grant
+
+if TYPE_CHECKING:
+    from imds_proxy.metrics import Metrics
+    from imds_proxy.provider import Caller, Provider, ProviderSettings
+
+    Settings = TypeVar("Settings", bound=ProviderSettings)
+
+PROVIDER_PATIENCE = 5.0
+"""Seconds that a provider has for an answer."""
+
+_log = logging.getLogger(__name__)
+
+
+async def ask_provider(
+    name: str, provider: Provider[Settings], caller: Caller, metrics: Metrics
+) -> frozenset[Grant]:
+    """Return what the provider called `name` grants; the empty set is a no.
+
+    Raises Refusal or Trouble as the provider does, ProviderError for whatever else it raises (`__cause__`),
+    for an answer that is no set of grants, and when it takes more than 5 s.
+    """
+    try:
+        async with asyncio.timeout(PROVIDER_PATIENCE):
+            grants = await provider.grants_for(caller)
+        _check_answer(grants)
+    except (Refusal, Trouble) as error:
+        if isinstance(error, ProviderError):
+            metrics.provider_errors.add(name)
+        raise
+    except TimeoutError as error:
+        metrics.provider_errors.add(name)
+        raise ProviderError(f"provider {name}: no answer in {PROVIDER_PATIENCE:.0f} s") from error
+    except Exception as error:
+        metrics.provider_errors.add(name)
+        _log.exception("provider %s: failed for %s", name, caller.user or caller.address)
+        raise ProviderError(f"provider {name}: {type(error).__name__}: {error}") from error
+    return grants
+
+
+def _check_answer(grants: object) -> None:
+    if not isinstance(grants, frozenset | set):
+        raise TypeError(f"answered with a {type(grants).__name__}, not a set of grants")
+    for grant in grants:
+        if not isinstance(grant, Grant):
+            raise TypeError(f"answered with a {type(grant).__name__} among its grants")

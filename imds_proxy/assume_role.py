@@ -113,6 +113,14 @@ class RoleAssumer:
             message = f"STS sent an answer that can't be read ({type(error).__name__})"
             raise AWSError(message, code="MalformedAnswer") from None
 
+    def has_long_term_key(self) -> bool:
+        """Tell whether our own key is a user's, not a role's. Raises AWSError when it can't be had."""
+        try:
+            credentials = self._session.get_credentials()
+            return credentials is not None and credentials.get_frozen_credentials().token is None
+        except (BotoCoreError, OSError, ValueError) as error:
+            raise _translate_failure(error) from error
+
     def diagnose_refusal(self, session: RoleSession) -> str:
         """Say why a role was refused, as far as `iam:GetRole` tells: it sees our own account only."""
         try:

@@ -149,6 +149,10 @@ class CredentialCache:
             return None
         return self._start(entry, in_background=False)
 
+    def insist(self, entry: Entry) -> asyncio.Task[None]:
+        """Return the flight under way, or a new one, even while STS is to be left alone."""
+        return entry.flight or self._start(entry, in_background=False)
+
     def renew_if_due(self, entry: Entry) -> None:
         """Note that somebody asks, and start a renewal behind their back if it is time for one."""
         entry.is_asked = True
@@ -206,7 +210,7 @@ class CredentialCache:
         is_short = not freshness.is_comfortable(credentials.expiry, credentials.received)
         entry.short_renewals = entry.short_renewals + 1 if is_short else 0
         held = entry.credentials
-        if held is None or held.expiry < credentials.expiry:
+        if held is None or held.expiry <= credentials.expiry:
             entry.credentials = credentials
         entry.kept_at = self._clock.monotonic()
         entry.renew_at = freshness.renewal_time(credentials.received, credentials.expiry, self._spread())

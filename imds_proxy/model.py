@@ -67,6 +67,8 @@ class RoleSession:
     tags: tuple[tuple[str, str], ...] = ()
     policy: str | None = None
     external_id: str | None = field(default=None, repr=False)
+    is_person: bool = False
+    """Whether it is a person's: one with a machine's name for a login must not share its credentials."""
 
     @property
     def role_name(self) -> str:
@@ -98,3 +100,12 @@ class Credentials:
     def expiration(self) -> str:
         """The end as `YYYY-MM-DDTHH:MM:SSZ`, the only form that every SDK parses."""
         return self.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def to_dict(self) -> dict[str, str]:
+        """Return access_key, secret_key, session_token and expiration: secrets, not for a log."""
+        return {
+            "access_key": self.access_key,
+            "secret_key": self.secret_key,
+            "session_token": self.session_token,
+            "expiration": self.expiration,
+        }

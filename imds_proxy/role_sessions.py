@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imds_proxy import naming
@@ -25,7 +25,7 @@ class RoleSessions:
     duration: int
     """Seconds."""
     is_shared: bool
-    """One session per grant, named after the gateway, instead of one per caller."""
+    """One session per grant, named after the gateway, instead of one per machine."""
     gateway: str
     """The gateway's host name."""
 
@@ -37,17 +37,35 @@ class RoleSessions:
         Named after the first confirmed name, so that CloudTrail says which machine it was, or after the
         address. Raises Refusal when IAM has no role of that name, or a tag would not fit.
         """
-        if not naming.is_role_name(grant.role):
-            raise Refusal(f"{grant.role!r} is no role name that IAM would accept")
         caller = names[0] if names else str(address)
         name = naming.shared_session_name(self.gateway) if self.is_shared else naming.session_name(caller)
+        return self._session(grant, account, session_name=name, caller=caller, address=str(address))
+
+    def session_of_person(
+        self, grant: Grant, account: Account, user: str, address: IPAddress | None
+    ) -> RoleSession:
+        """Return the session in which the person who logged in as `user` gets the grant.
+
+        Named after the user, also where machines share sessions: CloudTrail has to say who it was. Raises
+        Refusal when IAM has no role of that name, or a tag would not fit.
+        """
+        name = naming.session_name(user)
+        origin = "local" if address is None else str(address)
+        session = self._session(grant, account, session_name=name, caller=user, address=origin)
+        return replace(session, is_person=True)
+
+    def _session(
+        self, grant: Grant, account: Account, *, session_name: str, caller: str, address: str
+    ) -> RoleSession:
+        if not naming.is_role_name(grant.role):
+            raise Refusal(f"{grant.role!r} is no role name that IAM would accept")
         return RoleSession(
             signer=self.signer,
             partition=self.partition,
             endpoint=self.endpoint,
             account_id=account.id,
             role_arn=naming.role_arn(self.partition, account.id, account.path, grant.role),
-            session_name=name,
+            session_name=session_name,
             duration=self.duration,
             tags=tuple((key, _fill_in(value, caller, address)) for key, value in account.session_tags),
             policy=account.policy,
@@ -55,8 +73,8 @@ class RoleSessions:
         )
 
 
-def _fill_in(value: str, name: str, address: IPAddress) -> str:
-    filled = value.replace("{name}", name).replace("{address}", str(address))
+def _fill_in(value: str, name: str, address: str) -> str:
+    filled = value.replace("{name}", name).replace("{address}", address)
     if len(filled) > _LONGEST_TAG_VALUE:
         raise Refusal(f"a session tag of {len(filled)} characters, {_LONGEST_TAG_VALUE} at most")
     return filled

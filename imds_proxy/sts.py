@@ -117,6 +117,10 @@ class Sts:
         self._told = (error.code, now)
         self._warn(str(error))
 
+    async def has_long_term_key(self) -> bool:
+        """Tell whether our own key is a user's, not a role's. Raises AWSError or OverloadError."""
+        return await self._threads.run(lambda: self._load().has_long_term_key())
+
     async def diagnose_refusal(self, session: RoleSession) -> str:
         """Say why a role was refused, as far as `iam:GetRole` tells: it sees our own account only."""
         return await self._threads.run(lambda: self._load().diagnose_refusal(session))

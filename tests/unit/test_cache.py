@@ -67,6 +67,7 @@ OTHER_VALUES: dict[str, object] = {
     "tags": (("machine", "tuvfoo43"),),
     "policy": '{"Statement":[]}',
     "external_id": "other",
+    "is_person": True,
 }
 
 

@@ -72,6 +72,7 @@ class Site:
             broker=self.brokers[listen.provider],
             tokens=self.tokens,
             imds_v1=listen.imds_v1,
+            base_path=listen.base_path,
             hop_limit=listen.hop_limit,
             region=self.region,
             limits=self.workshop.limits,

@@ -42,6 +42,7 @@ def check(source: Source) -> Iterator[Fault]:
     yield from _warn_of_region(source)
     yield from _warn_of_plain_http(source)
     yield from _warn_of_deadline(source)
+    yield from _warn_of_base_path(source)
 
 
 def _check_empty(source: Source) -> Iterator[Fault]:
@@ -179,6 +180,14 @@ def _warn_of_deadline(source: Source) -> Iterator[Fault]:
     if attempt is not None and attempt > (2.0 if deadline is None else deadline):
         text = "longer than dns.deadline: no second server is ever asked"
         yield source.fault(path, text, is_warning=True)
+
+
+def _warn_of_base_path(source: Source) -> Iterator[Fault]:
+    listen = source.value(("listen",))
+    for index, one in enumerate(listen if isinstance(listen, list) else ()):
+        if isinstance(one, dict) and "base_path" in one and "imds_v1" not in one:
+            text = "its clients (alppaca, boto 2) know no token and get 401: set imds_v1 beside it"
+            yield source.fault(("listen", index, "base_path"), text, is_warning=True)
 
 
 def _parsed(source: Source, path: KeyPath, parse: Callable[[str], T]) -> T | None:

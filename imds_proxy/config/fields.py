@@ -108,6 +108,7 @@ HostName = Annotated[str, FromText(values.parse_name, _like("tuvfoo42.valid.exam
 AddressOrName = Annotated[
     IPAddress | str, FromText(values.parse_address_or_name, _like("10.77.3.9", "tuvfoo42.valid.example"))
 ]
+BasePath = Annotated[str, FromText(values.parse_base_path, _like("/afp-api/latest"))]
 ListenAddress = Annotated[
     SocketAddress, FromText(values.parse_listen_address, _like("169.254.169.254:80", "[fd00:ec2::254]:80"))
 ]

@@ -52,6 +52,9 @@ class ListenSettings(Section):
         description="The provider, as named under providers; may be left out when there is only one.",
     )
     imds_v1: bool = Field(default=False, description="Whether requests without a token are answered.")
+    base_path: fields.BasePath | None = Field(
+        default=None, description="Where alppaca and old boto set-ups find the role's credentials as well."
+    )
     hop_limit: int = Field(
         default=1, ge=1, le=64, description="IP TTL (hop limit) of the packets with a token."
     )

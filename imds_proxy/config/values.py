@@ -30,6 +30,9 @@ _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_Role.html, Path
 _ROLE_PATH = re.compile(r"/(?:[\x21-\x7e]+/)?", re.ASCII)
 _LONGEST_ROLE_PATH = 512
+# RFC 3986 section 2.3, unreserved characters; section 3.3, dot-segments, which clients take out.
+_BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
+_METADATA_VERSION = re.compile(r"latest|1\.0|[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LONGEST_SOCKET_PATH = 107
 """Bytes; unix(7): sun_path has 108 with the last NUL."""
 
@@ -96,6 +99,19 @@ def parse_nameserver(text: str) -> SocketAddress:
     if server.port == 0:
         raise ValueError(f"{quoted(text)}: port 0 is not a port to ask at")
     return server
+
+
+def parse_base_path(text: str) -> str:
+    """Return a path below which a metadata listener answers as well: not one of its own, and no root."""
+    if not _BASE_PATH.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not a path such as /afp-api/latest: a slash before each segment and none at "
+            "the end, segments of A-Z a-z 0-9 - . _ ~ and neither . nor .."
+        )
+    first = text.split("/")[1]
+    if _METADATA_VERSION.fullmatch(first):
+        raise ValueError(f"{quoted(text)}: /{first} is the metadata service's own")
+    return text
 
 
 def _parse_socket_address(text: str, default_port: int) -> SocketAddress:

@@ -62,6 +62,7 @@ class MetadataService:
         broker: Broker,
         tokens: TokenKeys,
         imds_v1: bool,
+        base_path: str | None,
         hop_limit: int,
         region: str,
         limits: CallerLimits,
@@ -73,6 +74,7 @@ class MetadataService:
         self.guard = guard
         self._tokens = tokens
         self._imds_v1 = imds_v1
+        self._base = tree.split_base_path(base_path)
         self._hop_limit = hop_limit
         self._region = region
         self._zone = region + "a"
@@ -90,7 +92,7 @@ class MetadataService:
 
     async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
-        target = parse_target(_path_of(request))
+        target = parse_target(_path_of(request), self._base)
         response = self._refuse_early(request, connection)
         if response is None:
             response = await self._answer_admitted(request, connection, target)

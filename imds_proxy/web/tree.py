@@ -75,22 +75,30 @@ class Target:
     """Whether the path is `iam/` or below, where every error has an empty body."""
 
 
-def parse_target(raw: str) -> Target:
+def split_base_path(path: str | None) -> tuple[str, ...]:
+    """Return the segments of a listener's `base_path`, () without one."""
+    return tuple(part for part in (path or "").split("/") if part)
+
+
+def parse_target(raw: str, base: tuple[str, ...] = ()) -> Target:
     """Return what the path of a request line asks for; a query is ignored, as EC2 does.
 
+    `base` are the segments below which LIST and ROLE are asked for as well, as they are below a version.
     Repeated slashes count as one and a last slash does not count: C++ and async-aws leave it out, others
     double it. Each segment is percent-decoded once, after the path was split, so `%2F` is no slash.
     """
-    return _parse_remembered(raw) if len(raw) <= _LONGEST_REMEMBERED else _parse(raw)
+    return _parse_remembered(raw, base) if len(raw) <= _LONGEST_REMEMBERED else _parse(raw, base)
 
 
-def _parse(raw: str) -> Target:
+def _parse(raw: str, base: tuple[str, ...]) -> Target:
     path = raw.partition("?")[0].partition("#")[0]
     if not path.startswith("/"):
         return Target(Kind.UNKNOWN)
     segments = tuple(unquote(part, errors="surrogateescape") for part in path.split("/") if part)
     if not segments:
         return Target(Kind.METADATA)
+    if base and segments[: len(base)] == base:
+        return _classify_below_base(segments[len(base) :])
     version, *rest = segments
     if version not in VERSIONS:
         return Target(Kind.UNKNOWN)
@@ -111,6 +119,14 @@ def _classify(version: str, segments: tuple[str, ...]) -> Target:
     if find(_FULLEST_TREE, segments) is None:
         return Target(Kind.UNKNOWN, is_iam=is_iam)
     return Target(Kind.IAM if is_iam else Kind.METADATA, (version, *segments), is_iam=is_iam)
+
+
+def _classify_below_base(segments: tuple[str, ...]) -> Target:
+    """Return LIST and ROLE; there is nothing else, no token either: its clients know IMDSv1 only."""
+    target = _classify("latest", segments)
+    if target.kind in (Kind.ROLE_LIST, Kind.ROLE):
+        return target
+    return Target(Kind.UNKNOWN, is_iam=target.is_iam)
 
 
 @dataclass(frozen=True, slots=True)

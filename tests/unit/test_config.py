@@ -52,6 +52,7 @@ def test_defaults(tmp_path: Path) -> None:
                 "callers_except": (),
                 "provider": "provider",
                 "imds_v1": False,
+                "base_path": None,
                 "hop_limit": 1,
                 "hosts": (),
             },

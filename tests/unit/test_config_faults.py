@@ -65,7 +65,7 @@ listen:
 listen:
   - address: 127.0.0.1
     caller: []                  #! listen[0].caller: unknown key; did you mean callers?
-    x: 1                        #! listen[0].x: unknown key; known here: address, callers, callers_except, hop_limit, hosts, imds_v1, provider
+    x: 1                        #! listen[0].x: unknown key; known here: address, base_path, callers, callers_except, hop_limit, hosts, imds_v1, provider
 people: []                      #! people: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, provider, providers, tokens
 acounts: {}                     #! acounts: unknown key; did you mean accounts?
 admin: {adress: 1}              #! admin.adress: unknown key; did you mean address?
@@ -115,6 +115,14 @@ listen:
   - address: 127.0.0.3
     hop_limit: one              #! listen[2].hop_limit: must be a whole number
     provider: []                #! listen[2].provider: must be a text
+""",
+    "base paths": """
+listen:
+  - {address: 127.0.0.1, imds_v1: true, base_path: afp-api}   #! listen[0].base_path: 'afp-api' is not a path such as /afp-api/latest: a slash before each segment and none at the end, segments of A-Z a-z 0-9 - . _ ~ and neither . nor ..
+  - {address: 127.0.0.2, imds_v1: true, base_path: /latest}   #! listen[1].base_path: '/latest': /latest is the metadata service's own
+  - {address: 127.0.0.3, imds_v1: true, base_path: []}        #! listen[2].base_path: must be a text
+  - {address: 127.0.0.4, imds_v1: false, base_path: /afp-api/latest}
+  - {address: 127.0.0.5, base_path: /afp-api/latest}          #! listen[4].base_path: warning: its clients (alppaca, boto 2) know no token and get 401: set imds_v1 beside it
 """,
     "which of two providers": """
 listen:

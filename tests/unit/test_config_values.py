@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from imds_proxy.config import aws_values, files, values
 from imds_proxy.config.values import SocketAddress
+from imds_proxy.web.tree import VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +123,54 @@ def test_socket_addresses_are_shown_as_they_are_written() -> None:
     """IPv6 in brackets."""
     for text in ("127.0.0.1:80", "[fd00:ec2::254]:0"):
         assert str(values.parse_listen_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    "path", ["/afp-api/latest", "/a", "/A.b_c~d-9/..x/.../x..", "/latestx", "/api/2021-03-23", "/0.1"]
+)
+def test_base_paths(path: str) -> None:
+    """Segments of unreserved characters; a version counts at the beginning only."""
+    assert values.parse_base_path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "//",
+        "afp-api",
+        "/afp-api/",
+        "/afp-api//latest",
+        "//afp-api",
+        "/.",
+        "/..",
+        "/a/..",
+        "/a/./b",
+        "/../latest",
+        "/a b",
+        "/a%2Fb",
+        "/ä",
+        "/a?b",
+        "/a#b",
+        "/a:b",
+        "/a\n",
+        "/a\n/b",
+        "http://a/b",
+    ],
+)
+def test_what_is_no_base_path_is_refused(path: str) -> None:
+    """Nothing that a client on the way would write in another way."""
+    with pytest.raises(ValueError, match="is not a path such as /afp-api/latest"):
+        values.parse_base_path(path)
+
+
+@pytest.mark.parametrize("version", [*VERSIONS, "2030-12-31"])
+def test_a_base_path_is_not_below_a_version(version: str) -> None:
+    """Nor a version itself: what is there is the metadata service's, dates to come included."""
+    for path in (f"/{version}", f"/{version}/x"):
+        with pytest.raises(ValueError, match=f"/{version} is the metadata service's own"):
+            values.parse_base_path(path)
 
 
 @pytest.mark.parametrize(
@@ -321,6 +370,7 @@ PARSERS: list[Callable[[str], object]] = [
     values.parse_address,
     values.parse_network,
     values.parse_listen_address,
+    values.parse_base_path,
     values.parse_admin_address,
     values.parse_nameserver,
     values.parse_name,

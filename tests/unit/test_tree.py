@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_proxy.web import tree
-from imds_proxy.web.tree import Facts, Kind, Target, find, metadata_tree, parse_target
+from imds_proxy.web.tree import Facts, Kind, Target, find, metadata_tree, parse_target, split_base_path
 
 ROLES = "/latest/meta-data/iam/security-credentials"
+BASE = split_base_path("/afp-api/latest")
 FACTS = Facts(
     region="eu-central-1",
     zone="eu-central-1a",
@@ -113,6 +114,67 @@ def test_what_is_not_below_iam(path: str) -> None:
 def test_the_role_that_is_asked_for(path: str, role: str) -> None:
     """The last segment, percent-decoded once after the path was split."""
     assert parse_target(ROLES + path) == Target(Kind.ROLE, role=role, is_iam=True)
+
+
+@pytest.mark.parametrize("below", ["", "/", "//", "/x", "//x/", "/a%2Fb", "/x?y", "/x/y", "/%ff"])
+def test_below_a_base_path_as_below_latest(below: str) -> None:
+    """LIST and ROLE are the same targets at both places, however they are written."""
+    for base in ("/afp-api/latest", "//afp-api//latest/", "/afp%2Dapi/lates%74"):
+        path = f"{base}/meta-data/iam/security-credentials{below}"
+        assert parse_target(path, BASE) == parse_target(ROLES + below, BASE) == parse_target(ROLES + below)
+        assert parse_target(path) == Target(Kind.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        "",
+        "/api/token",
+        "/latest/api/token",
+        "/latest/meta-data/iam/security-credentials/",
+        "/2021-03-23/meta-data/iam/security-credentials/",
+        "/iam/security-credentials/",
+        "/meta-data",
+        "/meta-data/instance-id",
+        "/meta-data/placement/region",
+        "/dynamic/instance-identity/document",
+        "/status",
+        "/account",
+        "/..",
+        "/../latest/meta-data/iam/security-credentials/",
+    ],
+)
+def test_nothing_else_is_below_a_base_path(below: str) -> None:
+    """No token, no version, no metadata."""
+    assert parse_target("/afp-api/latest" + below, BASE) == Target(Kind.UNKNOWN)
+
+
+@pytest.mark.parametrize("below", ["", "/", "/info", "/security-credentials/x/y", "/nothing"])
+def test_errors_below_a_base_path(below: str) -> None:
+    """At and below `iam/` they have no body there either."""
+    assert parse_target("/afp-api/latest/meta-data/iam" + below, BASE) == Target(Kind.UNKNOWN, is_iam=True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/afp-api",
+        "/afp-api/meta-data/iam/security-credentials/",
+        "/afp-api/latestx/meta-data/iam/security-credentials/",
+        "/afp-api%2Flatest/meta-data/iam/security-credentials/",
+        "/x/afp-api/latest/meta-data/iam/security-credentials/",
+        "/AFP-API/latest/meta-data/iam/security-credentials/",
+    ],
+)
+def test_what_is_not_below_the_base_path(path: str) -> None:
+    """Segments are compared, not strings."""
+    assert parse_target(path, BASE) == Target(Kind.UNKNOWN)
+
+
+@given(paths)
+def test_a_base_path_takes_nothing_away(path: str) -> None:
+    """Whatever there is without one is the same with one."""
+    assert parse_target(path, BASE) == parse_target(path)
 
 
 @given(paths)

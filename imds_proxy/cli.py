@@ -96,8 +96,9 @@ def check(path: Path | None) -> None:
     loaded = _load(path)
     assert loaded.configuration is not None
     settings = loaded.configuration.settings
+    listeners = len(settings.listen) + (len(settings.people.listen) if settings.people else 0)
     click.echo(
-        f"{path}: good ({len(settings.listen)} listeners, {len(loaded.providers)} providers, "
+        f"{path}: good ({listeners} listeners, {len(loaded.providers)} providers, "
         f"{len(settings.accounts)} accounts)"
     )
 

@@ -156,10 +156,5 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         raise urllib.error.HTTPError(req.full_url, code, msg, headers, fp)
 
 
-def is_console_duration(seconds: float) -> bool:
-    """Tell whether AWS takes it as SessionDuration: 15 minutes to 12 hours, whole seconds."""
-    return 15 * 60 <= seconds <= 12 * 3600 and float(seconds).is_integer()
-
-
 def _unknown_partition(key: str, partition: str) -> ConfigurationError:
     return ConfigurationError([Fault("aws", key, f"is required in the partition {partition}")])

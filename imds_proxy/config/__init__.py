@@ -2,6 +2,7 @@
 
 from imds_proxy.config.files import parse_token_keys
 from imds_proxy.config.load import DEFAULT_PATH, Configuration, Reading, default_path, read_configuration
+from imds_proxy.config.people import IdentitySettings, PeopleListenSettings, PeopleSettings, TLSSettings
 from imds_proxy.config.sections import ProviderSection
 from imds_proxy.config.settings import (
     AccountSettings,
@@ -25,13 +26,17 @@ __all__ = [
     "AuditSettings",
     "Configuration",
     "DNSSettings",
+    "IdentitySettings",
     "LimitSettings",
     "ListenSettings",
     "LogSettings",
+    "PeopleListenSettings",
+    "PeopleSettings",
     "ProviderSection",
     "Reading",
     "Settings",
     "SocketAddress",
+    "TLSSettings",
     "TokenSettings",
     "default_path",
     "format_duration",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from imds_proxy.config import files, values
+from imds_proxy.config import files, people_checks, people_values, values
 from imds_proxy.config.faults import NO_VALUE
 from imds_proxy.model import canonical_address
 
@@ -32,12 +32,14 @@ TOKEN_KEY_FILE = ("tokens", "key_file")
 
 def check(source: Source) -> Iterator[Fault]:
     """Return the faults and warnings of the settings (not of the providers') as they stand to each other."""
+    yield from _check_listeners(source)
     yield from _check_empty(source)
     yield from _check_addresses(source)
     yield from _check_hosts(source)
     yield from _check_own_key(source)
     yield from _check_open_secrets(source)
     yield from _check_ca_bundle(source)
+    yield from people_checks.check(source)
     yield from _warn_of_short_ids(source)
     yield from _warn_of_region(source)
     yield from _warn_of_plain_http(source)
@@ -64,14 +66,25 @@ def _check_empty(source: Source) -> Iterator[Fault]:
                 yield source.fault(path, NO_VALUE)
 
 
+def _check_listeners(source: Source) -> Iterator[Fault]:
+    if "listen" not in source.tree and "people" not in source.tree:
+        yield source.fault(("listen",), "is required (or people)")
+
+
 def _check_addresses(source: Source) -> Iterator[Fault]:
     seen: dict[values.SocketAddress, KeyPath] = {}
-    listen = source.value(("listen",))
-    count = len(listen) if isinstance(listen, list) else 0
     paths: list[tuple[KeyPath, Callable[[str], values.SocketAddress]]] = [
-        (("listen", index, "address"), values.parse_listen_address) for index in range(count)
+        (("admin", "address"), values.parse_admin_address)
     ]
-    for path, parse in [*paths, (("admin", "address"), values.parse_admin_address)]:
+    parsers: dict[KeyPath, Callable[[str], values.SocketAddress]] = {
+        ("people", "listen"): people_values.parse_people_address,
+        ("listen",): values.parse_listen_address,
+    }
+    for at, parse in parsers.items():
+        listen = source.value(at)
+        count = len(listen) if isinstance(listen, list) else 0
+        paths[:0] = [((*at, index, "address"), parse) for index in range(count)]
+    for path, parse in paths:
         address = _parsed(source, path, parse)
         if address is None or address.port == 0:
             continue
@@ -158,12 +171,12 @@ def _warn_of_region(source: Source) -> Iterator[Fault]:
 
 
 def _warn_of_plain_http(source: Source) -> Iterator[Fault]:
-    path = ("aws", "sts_endpoint")
-    endpoint = _parsed(source, path, values.parse_endpoint)
-    url = urlsplit(endpoint or "")
-    if url.scheme == "http" and not _is_loopback(url.hostname or ""):
-        text = "plain http: whoever is on the way reads the credentials"
-        yield source.fault(path, text, is_warning=True)
+    for path in (("aws", "sts_endpoint"), ("aws", "signin_endpoint")):
+        endpoint = _parsed(source, path, values.parse_endpoint)
+        url = urlsplit(endpoint or "")
+        if url.scheme == "http" and not _is_loopback(url.hostname or ""):
+            text = "plain http: whoever is on the way reads the credentials"
+            yield source.fault(path, text, is_warning=True)
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from imds_proxy.config import aws_values, values
+from imds_proxy.config import aws_values, people_values, values
 from imds_proxy.config.values import IPNetwork, SocketAddress
 from imds_proxy.model import IPAddress
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 HIDDEN = "********"
 _USER_INFO = re.compile(r"//[^/]*@")
 _SHORTEST_SESSION = 50 * 60
+_SHORTEST_CONSOLE = 15 * 60
 _LONGEST_SESSION = 12 * 3600
 
 
@@ -96,6 +97,13 @@ def _parse_session_duration(text: str) -> int:
     return int(seconds)
 
 
+def _parse_console_duration(text: str) -> int:
+    seconds = values.parse_duration(text)
+    if not (_SHORTEST_CONSOLE <= seconds <= _LONGEST_SESSION and seconds.is_integer()):
+        raise ValueError(f"{text} is not in 15m .. 12h, in whole seconds")
+    return int(seconds)
+
+
 def _reject_placeholder_of_all(value: str, info: ValidationInfo) -> str:
     if (info.context or {}).get("session") == "shared" and aws_values.has_placeholder(value):
         raise ValueError("with `session: shared` all callers share a session: nothing can fill a placeholder")
@@ -112,6 +120,7 @@ BasePath = Annotated[str, FromText(values.parse_base_path, _like("/afp-api/lates
 ListenAddress = Annotated[
     SocketAddress, FromText(values.parse_listen_address, _like("169.254.169.254:80", "[fd00:ec2::254]:80"))
 ]
+PeopleAddress = Annotated[SocketAddress, FromText(people_values.parse_people_address, _like("10.0.0.3:443"))]
 AdminAddress = Annotated[SocketAddress, FromText(values.parse_admin_address, _like("127.0.0.1:9338"))]
 Nameserver = Annotated[SocketAddress, FromText(values.parse_nameserver, _like("10.77.0.3", "127.0.0.1:5353"))]
 
@@ -131,6 +140,17 @@ TagKey = Annotated[str, FromText(aws_values.parse_tag_key)]
 TagValue = Annotated[
     str, FromText(aws_values.parse_tag_value, _like("{name}")), AfterValidator(_reject_placeholder_of_all)
 ]
+
+Trusted = Annotated[
+    IPNetwork | int, FromText(people_values.parse_trusted, _like("10.0.0.2", "10.0.0.0/28", "www-data", "33"))
+]
+HeaderName = Annotated[str, FromText(people_values.parse_header_name, _like("X-Remote-User"))]
+SocketMode = Annotated[
+    int, FromText(people_values.parse_socket_mode, _like("0660"), lambda mode: f"{mode:04o}")
+]
+GroupName = Annotated[str, FromText(people_values.parse_group_name)]
+PublicUrl = Annotated[str, FromText(people_values.parse_public_url, {"format": "uri"})]
+ConsoleDuration = Annotated[int, FromText(_parse_console_duration, _DURATION_SCHEMA, values.format_duration)]
 
 Region = Annotated[str, FromText(aws_values.parse_region, _like("eu-central-1"))]
 Partition = Annotated[str, FromText(aws_values.parse_partition, _like("aws", "aws-cn", "aws-us-gov"))]

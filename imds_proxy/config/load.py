@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr, ValidationError
 
-from imds_proxy.config import checks, faults, files, sections
+from imds_proxy.config import checks, faults, files, people_checks, sections
 from imds_proxy.config.settings import AccountSettings, Settings
 from imds_proxy.model import Account
 from imds_proxy.yaml_source import Source, read_source
@@ -39,6 +39,8 @@ class Configuration:
     """Our own key's secret, from the settings or from a file; None when boto3 is to look for a key."""
     token_keys: tuple[bytes, ...] = field(repr=False)
     """What signs IMDS tokens, as `tokens.key_file` has it; empty without that setting."""
+    people_secret: SecretStr | None
+    """What a trusted proxy shows; None without `people.identity.secret_file`."""
     source: Source
 
 
@@ -72,6 +74,7 @@ def read_configuration(path: Path, environ: Mapping[str, str]) -> Reading:
     settings = _validate(source, account_names, found)
     secret_key = _read_file(source, checks.SECRET_KEY_FILE, files.parse_secret_key, found)
     token_keys = _read_file(source, checks.TOKEN_KEY_FILE, files.parse_token_keys, found)
+    people_secret = _read_file(source, people_checks.SECRET_FILE, files.parse_secret_key, found)
     configuration = None
     if settings is not None and all(fault.is_warning for fault in found):
         configuration = Configuration(
@@ -80,6 +83,7 @@ def read_configuration(path: Path, environ: Mapping[str, str]) -> Reading:
             accounts={name: _account(name, account) for name, account in settings.accounts.items()},
             secret_key=SecretStr(secret_key) if secret_key else settings.aws.secret_key,
             token_keys=token_keys or (),
+            people_secret=SecretStr(people_secret) if people_secret else None,
             source=source,
         )
     return Reading(configuration, faults.sort(found), providers, account_names)

@@ -6,28 +6,13 @@ What a provider takes is in the provider's own model. Everything is frozen; dura
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from imds_proxy.config import aws_values, fields
-
-LOOPBACK = ("127.0.0.0/8", "::1/128")
-"""Who may talk to a listener on a loopback address when nothing is said."""
-
-# None stands for a key that is left out until the validator below has put in what it stands for.
-_LEFT_OUT: Any = None
-
-
-def _hide_default(schema: dict[str, Any]) -> None:
-    """Keep out of the editor's schema what stands for a default that depends on other settings."""
-    schema.pop("default", None)
-
-
-class Section(BaseModel):
-    """Base of all sections."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+from imds_proxy.config.people import PeopleSettings
+from imds_proxy.config.section import LEFT_OUT, Section, fill_in_callers, fill_in_provider, hide_default
 
 
 class ListenSettings(Section):
@@ -37,18 +22,18 @@ class ListenSettings(Section):
         description="ADDRESS[:PORT], IPv6 in brackets; port 80 if left out."
     )
     callers: tuple[fields.Network, ...] = Field(
-        default=_LEFT_OUT,
+        default=LEFT_OUT,
         validate_default=True,
-        json_schema_extra=_hide_default,
+        json_schema_extra=hide_default,
         description="Networks that may talk to it; [] allows nobody. May be left out for loopback.",
     )
     callers_except: tuple[fields.Network, ...] = Field(
         default=(), description="Proxies, NAT boxes and load balancers inside those networks."
     )
     provider: fields.Text = Field(
-        default=_LEFT_OUT,
+        default=LEFT_OUT,
         validate_default=True,
-        json_schema_extra=_hide_default,
+        json_schema_extra=hide_default,
         description="The provider, as named under providers; may be left out when there is only one.",
     )
     imds_v1: bool = Field(default=False, description="Whether requests without a token are answered.")
@@ -65,26 +50,12 @@ class ListenSettings(Section):
     @field_validator("callers", mode="before")
     @classmethod
     def _fill_in_callers(cls, callers: object, info: ValidationInfo) -> object:
-        if callers is not _LEFT_OUT:
-            return callers
-        address = info.data.get("address")
-        if address is not None and not address.ip.is_loopback:
-            raise ValueError(f"is required: which networks may talk to {address} ([] allows nobody)")
-        return LOOPBACK
+        return fill_in_callers(callers, info)
 
     @field_validator("provider", mode="before")
     @classmethod
     def _fill_in_provider(cls, provider: object, info: ValidationInfo) -> object:
-        known = (info.context or {}).get("providers")
-        if known is None or (provider is _LEFT_OUT and not known):
-            return provider or "provider"
-        if provider is _LEFT_OUT:
-            if len(known) > 1:
-                raise ValueError(f"is required: there are several, {', '.join(sorted(known))}")
-            return next(iter(known))
-        if isinstance(provider, str) and provider not in known:
-            raise ValueError(f"no provider {provider!r}; known: {', '.join(sorted(known)) or 'none'}")
-        return provider
+        return fill_in_provider(provider, info)
 
 
 class AccountSettings(Section):
@@ -128,9 +99,9 @@ class AWSSettings(Section):
     )
     profile: fields.Text | None = Field(default=None, description="A profile of the AWS configuration files.")
     partition: fields.Partition = Field(
-        default=_LEFT_OUT,
+        default=LEFT_OUT,
         validate_default=True,
-        json_schema_extra=_hide_default,
+        json_schema_extra=hide_default,
         description="Default: the region's.",
     )
     sts_endpoint: fields.Endpoint | None = Field(
@@ -141,6 +112,16 @@ class AWSSettings(Section):
     )
     ca_bundle: fields.FilePath | None = Field(
         default=None, description="PEM file of the authorities that may vouch for STS."
+    )
+    signin_endpoint: fields.Endpoint | None = Field(
+        default=None, description="URL that gives sign-in tokens for the console. Default: the partition's."
+    )
+    console_endpoint: fields.Endpoint | None = Field(
+        default=None, description="URL of the console. Default: the partition's."
+    )
+    console_duration: fields.ConsoleDuration | None = Field(
+        default=None,
+        description="15m .. 12h: how long a console session lasts, with a user's key of our own.",
     )
     use_instance_metadata: bool = Field(
         default=False, description="Whether our own key may come from EC2's instance metadata service."
@@ -212,7 +193,10 @@ class LogSettings(Section):
 class Settings(Section):
     """The whole configuration but for the providers."""
 
-    listen: tuple[ListenSettings, ...] = Field(min_length=1, description="Where to listen, for whom.")
+    listen: Annotated[tuple[ListenSettings, ...], Field(min_length=1)] = Field(
+        default=(), description="Where machines are listened to, which ones. Required unless there is people."
+    )
+    people: PeopleSettings | None = Field(default=None, description="A listener for people.")
     accounts: Mapping[fields.Text, AccountSettings] = Field(default={}, description="Name -> AWS account.")
     aws: AWSSettings = Field(default_factory=AWSSettings)
     dns: DNSSettings = Field(default_factory=DNSSettings)

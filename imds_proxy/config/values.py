@@ -82,12 +82,12 @@ def _describe_bad_network(text: str) -> str:
 
 def parse_listen_address(text: str) -> SocketAddress:
     """Return what to listen on: `ADDRESS[:PORT]`, IPv6 in brackets; port 80 when left out, 0: any."""
-    return _parse_socket_address(text, HTTP_PORT)
+    return parse_socket_address(text, HTTP_PORT)
 
 
 def parse_admin_address(text: str) -> SocketAddress:
     """Return what the status listener listens on: as above, port 9338 when left out."""
-    return _parse_socket_address(text, ADMIN_PORT)
+    return parse_socket_address(text, ADMIN_PORT)
 
 
 def parse_nameserver(text: str) -> SocketAddress:
@@ -95,7 +95,7 @@ def parse_nameserver(text: str) -> SocketAddress:
     try:
         return SocketAddress(parse_address(text), DNS_PORT)
     except ValueError:
-        server = _parse_socket_address(text, DNS_PORT)
+        server = parse_socket_address(text, DNS_PORT)
     if server.port == 0:
         raise ValueError(f"{quoted(text)}: port 0 is not a port to ask at")
     return server
@@ -114,7 +114,8 @@ def parse_base_path(text: str) -> str:
     return text
 
 
-def _parse_socket_address(text: str, default_port: int) -> SocketAddress:
+def parse_socket_address(text: str, default_port: int) -> SocketAddress:
+    """Return `ADDRESS[:PORT]`, IPv6 in brackets, with `default_port` when left out."""
     match = _SOCKET_ADDRESS.fullmatch(text)
     try:
         address = parse_address((match[1] or match[2]) if match else "")

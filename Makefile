@@ -3,7 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-CLIENTS := .cache/awscli/.made .cache/sdk/.made
+CLIENTS := .cache/awscli/.made .cache/boto2/.made .cache/sdk/.made
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 
 # Tried in this order. `make PYTHON=/path/to/python3.13 ...` says which to take.
@@ -90,6 +90,7 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.made
 # Real AWS clients that pin a botocore of their own get a venv of their own. The tests would make these
 # too, but skip where they can't; here a failure is loud.
 .cache/awscli/.made: REQUIREMENTS = 'awscli<2'
+.cache/boto2/.made: REQUIREMENTS = 'boto==2.49.0'
 .cache/sdk/.made: REQUIREMENTS = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", \
 	"rb"))["project"]["optional-dependencies"]["sdk"])')
 $(CLIENTS): pyproject.toml | $(VENV)/.made

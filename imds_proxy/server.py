@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import select
 import signal
-import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -20,13 +17,12 @@ from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.errors import Trouble
 from imds_proxy.explain import Explanation, explain
 from imds_proxy.gauges import register_gauges
+from imds_proxy.listeners import Listeners, announce, bind
 from imds_proxy.loop_trouble import LoopTroubles
 from imds_proxy.metrics import Metrics
 from imds_proxy.reloads import Reloads
 from imds_proxy.site import Site, Workshop, build_site
 from imds_proxy.sockets import (
-    ACCEPTS_PER_ROUND,
-    BACKLOG,
     bound_address,
     most_connections,
     open_listener,
@@ -37,7 +33,6 @@ from imds_proxy.sts import StsThreads
 from imds_proxy.token_keys import own_token_keys, passing_token_key
 from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.limits import CallerLimits
-from imds_proxy.web.listener import Listener
 from imds_proxy.web.status import Readiness, build_status_app
 
 if TYPE_CHECKING:
@@ -45,29 +40,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
-    from imds_proxy.config import AdminSettings, Configuration, ListenSettings
+    from imds_proxy.config import AdminSettings, Configuration
     from imds_proxy.errors import Refusal
     from imds_proxy.model import IPAddress, RoleSession
-
-DRAIN_SECONDS = 0.5
-"""For what was accepted before the signal but not read yet."""
-
-FINISH_SECONDS = 1.5
-"""For answers that are still being waited for, and once more for those that then have to be cut off."""
 
 _AUDIT_PATIENCE = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Open:
-    """An open socket: the settings it serves, and what serves them."""
-
-    listen: ListenSettings
-    listener: Listener
-    server: asyncio.Server
 
 
 class Server:
@@ -80,7 +60,6 @@ class Server:
         self._metrics = Metrics()
         self._passing_key: bytes | None = None
         self._admin: AdminSettings | None = None
-        self._listeners: list[_Open] = []
         self._runners: list[web.AppRunner] = []
         self._background: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -102,7 +81,7 @@ class Server:
         assert loaded.configuration is not None
         settings = loaded.configuration.settings
         check_file(settings.audit.file)
-        sockets = [(listen, open_listener(listen.address)) for listen in settings.listen]
+        sockets = bind(settings)
         admin = open_listener(settings.admin.address) if settings.admin.address else None
         admin_socket = open_unix_listener(settings.admin.socket) if settings.admin.socket else None
         self._admin = settings.admin
@@ -121,8 +100,10 @@ class Server:
             clock=self._clock,
         )
         self._site = self._build_site(loaded)
-        register_gauges(self._workshop, lambda: self._site, self._count_connections)
-        await self._listen(sockets, admin, admin_socket)
+        self._listeners = Listeners(self._workshop.limits)
+        register_gauges(self._workshop, lambda: self._site, lambda: self._listeners.connections)
+        await self._listeners.start(sockets, self._site)
+        await self._open_admin(admin, admin_socket)
         self._is_serving = True
         self._start_task(self._load_boto3(self._site))
         self._start_task(self._keep_house())
@@ -146,22 +127,10 @@ class Server:
             _log.warning("tokens.key_file is not set: IMDS tokens end with this process")
         return (self._passing_key,)
 
-    async def _listen(
-        self,
-        sockets: list[tuple[ListenSettings, socket.socket]],
-        admin: socket.socket | None,
-        admin_socket: socket.socket | None,
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        for listen, sock in sockets:
-            listener = Listener(self._site.service_for(listen), self._workshop.limits)
-            server = await loop.create_server(listener, sock=sock, backlog=ACCEPTS_PER_ROUND)
-            sock.listen(BACKLOG)  # create_server takes its argument for the kernel's line too
-            self._listeners.append(_Open(listen, listener, server))
-            _announce(f"listening {bound_address(sock)}")
+    async def _open_admin(self, admin: socket.socket | None, admin_socket: socket.socket | None) -> None:
         if admin is not None:
             await self._serve_status(build_status_app(self._metrics, self._readiness), admin)
-            _announce(f"listening {bound_address(admin)} (admin)")
+            announce(f"listening {bound_address(admin)} (admin)")
         if admin_socket is not None:
             app = build_status_app(self._metrics, self._readiness, self._explain)
             await self._serve_status(app, admin_socket)
@@ -216,28 +185,9 @@ class Server:
         logging.getLogger().setLevel(configuration.settings.log.level.upper())
         if configuration.settings.admin != self._admin:
             _log.warning("admin: the addresses have changed: needs a restart")
-        self._hand_over(configuration.settings.listen)
+        self._listeners.hand_over(site, configuration.settings)
         old.retire()
         self._start_task(self._load_boto3(site))
-
-    def _hand_over(self, configured: tuple[ListenSettings, ...]) -> None:
-        """Put the new site behind the open sockets. One whose address is gone keeps its own settings."""
-        left = list(configured)
-        for one in self._listeners:
-            # Several may have the same address with port 0: then it goes by their order.
-            listen = next((each for each in left if each.address == one.listen.address), None)
-            if listen is None:
-                listen = one.listen
-                _log.warning("listen: %s is no longer configured: needs a restart", listen.address)
-            else:
-                left.remove(listen)
-            one.listen = listen
-            if listen.provider in self._site.brokers:
-                one.listener.service = self._site.service_for(listen)
-            else:
-                one.listener.service = one.listener.service.closed()
-        for listen in left:
-            _log.warning("listen: %s is not open yet: needs a restart", listen.address)
 
     async def _explain(self, address: IPAddress, *, assumes: bool) -> Explanation:
         decisions = self._site.decisions
@@ -264,45 +214,14 @@ class Server:
     async def _end(self) -> None:
         _log.info("stopping")
         self._is_serving = False
-        await self._accept_the_waiting()
-        for one in self._listeners:
-            one.server.close()
-            one.listener.is_draining = True
-        await asyncio.sleep(0)  # in which the last ones accepted become connections
-        if self._count_connections():
-            await asyncio.sleep(DRAIN_SECONDS)
-        for one in self._listeners:
-            one.listener.pre_shutdown()  # ends idle connections, which `shutdown` would wait for
-        await asyncio.gather(
-            *(one.listener.shutdown(FINISH_SECONDS) for one in self._listeners),
-            *(runner.cleanup() for runner in self._runners),
-        )
+        await self._listeners.stop_accepting()
+        await asyncio.gather(self._listeners.close(), *(runner.cleanup() for runner in self._runners))
         for task in self._background:
             task.cancel()
         await self._site.close()
         await self._workshop.cache.close()
         self._workshop.sts_threads.close()
         self._workshop.audit.close(_AUDIT_PATIENCE)
-
-    async def _accept_the_waiting(self) -> None:
-        """Take in what waits in the kernel's line: asyncio accepts all of it at once, uvloop one a round."""
-        line = select.poll()
-        for one in self._listeners:
-            for sock in one.server.sockets:
-                line.register(sock, select.POLLIN)
-        for _ in range(BACKLOG):
-            if not line.poll(0):
-                return
-            await asyncio.sleep(0)
-
-    def _count_connections(self) -> int:
-        return sum(one.listener.open_connections for one in self._listeners)
-
-
-def _announce(line: str) -> None:
-    """Say on stderr what a supervisor or a test waits for."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 def serve(path: Path, environ: Mapping[str, str], loaded: registry.Loaded) -> None:

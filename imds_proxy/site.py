@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from imds_proxy.broker import Broker
 from imds_proxy.caller import Identities
+from imds_proxy.config import ListenSettings
 from imds_proxy.explain import Door
 from imds_proxy.imds_tokens import TokenKeys
 from imds_proxy.resolver import DNSResolver
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     from imds_proxy.audit import Audit
     from imds_proxy.cache import CredentialCache
     from imds_proxy.clock import Clock
-    from imds_proxy.config import Configuration, ListenSettings
+    from imds_proxy.config import Configuration, PeopleListenSettings
     from imds_proxy.metrics import Metrics
     from imds_proxy.registry import AnyProvider
     from imds_proxy.web.documents import CredentialPages
     from imds_proxy.web.limits import CallerLimits
+    from imds_proxy.web.listener import Service
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,13 @@ class Site:
     region: str
     workshop: Workshop
 
-    def service_for(self, listen: ListenSettings) -> MetadataService:
+    def service_for(self, listen: ListenSettings | PeopleListenSettings) -> Service:
         """Return what answers on a listener with these settings. Raises KeyError without its provider."""
+        if isinstance(listen, ListenSettings):
+            return self._metadata_service(listen)
+        raise KeyError("people")
+
+    def _metadata_service(self, listen: ListenSettings) -> MetadataService:
         return MetadataService(
             guard=_guard(listen),
             broker=self.brokers[listen.provider],

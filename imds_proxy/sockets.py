@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import resource
 import socket
@@ -50,8 +51,8 @@ def open_listener(address: SocketAddress) -> socket.socket:
         raise ListenError(f"cannot listen on {address}: {error.strerror}{_advice(error)}") from error
 
 
-def open_unix_listener(path: Path) -> socket.socket:
-    """Return a listening unix socket that only our own user can open. Raises ListenError.
+def open_unix_listener(path: Path, *, mode: int = 0o600, group: str | None = None) -> socket.socket:
+    """Return a listening unix socket, for our own user alone or for whom `mode` lets. Raises ListenError.
 
     The socket of a daemon that was killed is replaced, that of one that answers is not, and nothing else is.
     """
@@ -60,7 +61,9 @@ def open_unix_listener(path: Path) -> socket.socket:
             if _is_answered(path):
                 raise ListenError(f"cannot listen on {path}: another process does")
             path.unlink()
-        return _listen_on_path(path)
+        return _listen_on_path(path, mode, group)
+    except KeyError as error:
+        raise ListenError(f"cannot listen on {path}: there is no group {group}") from error
     except OSError as error:
         # Of a path that is too long there is no strerror.
         raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
@@ -83,7 +86,7 @@ def _listen(address: SocketAddress) -> socket.socket:
     return sock
 
 
-def _listen_on_path(path: Path) -> socket.socket:
+def _listen_on_path(path: Path, mode: int, group: str | None) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         before = os.umask(0o177)
@@ -91,16 +94,21 @@ def _listen_on_path(path: Path) -> socket.socket:
             sock.bind(str(path))
         finally:
             os.umask(before)
+        if group is not None:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        path.chmod(mode)
         sock.listen(BACKLOG)
         sock.settimeout(0)
-    except OSError:
+    except (OSError, KeyError):
         sock.close()
         raise
     return sock
 
 
 def bound_address(sock: socket.socket) -> str:
-    """Return `ADDRESS:PORT`, IPv6 in brackets, as the socket is bound."""
+    """Return `ADDRESS:PORT`, IPv6 in brackets, as the socket is bound; of a unix socket its path."""
+    if sock.family == socket.AF_UNIX:
+        return str(sock.getsockname())
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -17,7 +17,7 @@ from imds_proxy.web.answer import Answer, render_page
 if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
     from imds_proxy.standing import Standing
-    from imds_proxy.web.imds import MetadataService
+    from imds_proxy.web.guard import Guard
     from imds_proxy.web.limits import Allowance, CallerLimits
 
 KEEP_ALIVE_SECONDS = 75.0
@@ -31,6 +31,20 @@ FIRST_REQUEST_SECONDS = 10.0
 _LONGEST_LINE = 8190
 
 _log = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    """What answers the requests of a listener."""
+
+    @property
+    def guard(self) -> Guard:
+        """Who may talk to the listener at all."""
+
+    def closed(self) -> Service:
+        """Return the same service with nobody let in: its address is no longer configured."""
+
+    async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+        """Answer a request. Raises nothing but what ends the connection."""
 
 
 class Connection:
@@ -51,7 +65,7 @@ class Connection:
         self.peer = peer
         self.local_host = str(local) if local is not None else None
         """The address that was connected to, as Host would name it."""
-        self.service: MetadataService | None = None
+        self.service: Service | None = None
         """The service that looked at the peer; another one (after a reload) looks again."""
         self.has_asked = False
         self.is_admitted = False
@@ -93,7 +107,7 @@ class _Handler(RequestHandler):
 class Listener(web.Server):
     """aiohttp's low-level server with one service behind it, which a reload replaces."""
 
-    def __init__(self, service: MetadataService, limits: CallerLimits) -> None:
+    def __init__(self, service: Service, limits: CallerLimits) -> None:
         super().__init__(self._answer)
         self.service = service
         self.limits = limits

@@ -56,7 +56,7 @@ class Provider(ABC, Generic[Settings]):
     """Base of all providers."""
 
     settings_model: ClassVar[type[ProviderSettings]]
-    serves: ClassVar[frozenset[str]] = frozenset({MACHINES})
+    serves: frozenset[str] = frozenset({MACHINES})
     """Whose callers it can tell apart; put behind another kind of listener it is a faulty configuration."""
 
     def __init__(self, settings: Settings) -> None:

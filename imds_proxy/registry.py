@@ -5,33 +5,48 @@ An unknown type, a module that can't be had, bad settings, a constructor that fa
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ConfigDict, SecretStr, ValidationError
 
+from imds_proxy.blocking import BlockingProvider, describe_error
 from imds_proxy.config import faults as fault_texts
-from imds_proxy.config import read_configuration
+from imds_proxy.config import provider_names, read_configuration, read_section
 from imds_proxy.config.checks import check_secrecy
-from imds_proxy.provider import Provider, ProviderSettings
+from imds_proxy.errors import ConfigurationError, Fault
+from imds_proxy.provider import MACHINES, PEOPLE, Provider, ProviderSettings
+from imds_proxy.provider_classes import GROUP, UnusableError, find_class, installed, name_of
+from imds_proxy.secret_settings import conceal, secret_paths
+from imds_proxy.yaml_source import Source, source_of
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Collection, Iterator, Mapping
-    from importlib.metadata import EntryPoint
     from pathlib import Path
 
     from imds_proxy.config import Configuration, ProviderSection
-    from imds_proxy.errors import Fault
+    from imds_proxy.yaml_nodes import KeyPath
 
-GROUP = "imds_proxy.providers"
-"""The entry-point group that a distribution names its providers in."""
+__all__ = [
+    "GROUP",
+    "AnyProvider",
+    "Loaded",
+    "build_provider",
+    "build_providers",
+    "installed",
+    "installed_models",
+    "load",
+]
 
 AnyProvider = Provider[Any]
+
+REHEARSAL_PATIENCE = 5.0
+"""Seconds that an object of the old shape may take to be made, where it is made to see whether it can be."""
+
+_NO_FILE = "configuration"
+"""Where the settings of a program stand: `configuration: regex: is required`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,12 @@ class Loaded:
     """By name; all of them only where there is a configuration."""
     faults: tuple[Fault, ...]
     """Errors and warnings in the order of files and lines."""
+
+
+class UncheckedSettings(ProviderSettings):
+    """The settings of a class without a model, to be shown. What looks like a secret is one."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Loaded:
@@ -57,7 +78,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
 def build_providers(
     sections: Mapping[str, ProviderSection], accounts: Collection[str]
 ) -> tuple[dict[str, AnyProvider], list[Fault]]:
-    """Return the providers by name, and the faults of those that can't be had.
+    """Return the providers by name, and the faults of those that can't be had, or not for these callers.
 
     `accounts` are the names that the providers' settings may name.
     """
@@ -65,19 +86,45 @@ def build_providers(
     faults: list[Fault] = []
     for name, section in sections.items():
         try:
-            providers[name] = _build(section, accounts)
-        except _UnbuildableError as error:
+            providers[name] = _build(section, accounts, logger=None)
+        except UnusableError as error:
             faults += error.faults
+    if sections:
+        faults += _check_audiences(next(iter(sections.values())).source, providers)
     return providers, faults
 
 
-@cache
-def installed() -> dict[str, tuple[EntryPoint, ...]]:
-    """Return the entry points of the providers by name; more than one only where distributions clash."""
-    found: dict[str, dict[str, EntryPoint]] = {}
-    for entry_point in entry_points(group=GROUP):
-        found.setdefault(entry_point.name, {})[entry_point.value] = entry_point
-    return {name: tuple(found[name].values()) for name in sorted(found)}
+def build_provider(
+    settings: Mapping[str, object],
+    accounts: Collection[str],
+    *,
+    user: str | None = None,
+    logger: logging.Logger | None = None,
+) -> tuple[str, AnyProvider]:
+    """Return (a name for messages and metrics, the provider) for settings that a program has at hand.
+
+    `settings` are those of one provider: `type`, or `module` and perhaps `class`, and what the provider
+    takes. Their values may have any type; a class of the old shape gets them as they are. `accounts` are the
+    names that settings may name. `logger` is for objects of the old shape.
+
+    With `user` an object of the old shape is made once, on a thread, to see whether it can be: 5 s at most.
+
+    Raises ConfigurationError, whose faults have `configuration` for a place and the settings' keys. Whether
+    the provider `serves` people or machines is for the caller to see.
+    """
+    source = source_of(_NO_FILE, settings)
+    section, faults = read_section(source, (), _name_in(settings))
+    if section is None:
+        raise ConfigurationError(faults)
+    try:
+        provider = _build(section, accounts, logger=logger)
+        if user is not None and isinstance(provider, BlockingProvider):
+            _rehearse(section, provider, user)
+    except UnusableError as error:
+        # What pydantic raises has the values that are wrong in its text, secrets included.
+        cause = None if isinstance(error.__cause__, ValidationError) else error.__cause__
+        raise ConfigurationError(error.faults) from cause
+    return section.name, provider
 
 
 def installed_models() -> dict[str, type[ProviderSettings]]:
@@ -92,112 +139,97 @@ def installed_models() -> dict[str, type[ProviderSettings]]:
     return models
 
 
-class _UnbuildableError(Exception):
-    """A provider can't be had."""
-
-    def __init__(self, *faults: Fault) -> None:
-        super().__init__()
-        self.faults = faults
+def _name_in(settings: Mapping[str, object]) -> str:
+    if "type" in settings:
+        return str(settings["type"])
+    return f"{settings.get('module')}.{settings.get('class', 'Provider')}"
 
 
-def _build(section: ProviderSection, accounts: Collection[str]) -> AnyProvider:
-    provider_class = _find_class(section)
-    settings = _validate(section, provider_class, accounts)
+def _build(
+    section: ProviderSection, accounts: Collection[str], *, logger: logging.Logger | None
+) -> AnyProvider:
+    found = find_class(section)
+    model: type[ProviderSettings] | None = getattr(found, "settings_model", None)
+    settings = _validate(section, name_of(found), model or UncheckedSettings, accounts)
+    _check_secrecy(section, settings)
     try:
-        return provider_class(settings)
+        if issubclass(found, Provider):
+            provider: AnyProvider = found(settings)
+            return provider
+        config = _config_of(section, settings)
+        return BlockingProvider(section.name, found, _shown(settings), config, logger=logger)
     except (Exception, SystemExit) as error:
-        text = f"{_name(provider_class)} can't be built: {_describe(error)}"
-        raise _UnbuildableError(section.fault(text)) from error
+        text = f"{name_of(found)} can't be built: {describe_error(error)}"
+        raise UnusableError(section.fault(text)) from error
 
 
-def _find_class(section: ProviderSection) -> type[AnyProvider]:
-    """Return the class that a section names, ready to be built. Raises for every reason there may be."""
-    key, found = _find_object(section)
-    if not (isinstance(found, type) and issubclass(found, Provider)):
-        raise _UnbuildableError(
-            section.fault(f"{_name(found)} is not a subclass of imds_proxy.provider.Provider", key)
-        )
-    missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
-    if inspect.isabstract(found):
-        raise _UnbuildableError(section.fault(f"{_name(found)} lacks {missing}", key))
-    model = getattr(found, "settings_model", None)
-    if not (isinstance(model, type) and issubclass(model, ProviderSettings)):
-        text = f"{_name(found)} has no settings_model, a subclass of imds_proxy.provider.ProviderSettings"
-        raise _UnbuildableError(section.fault(text, key))
-    return found
-
-
-def _find_object(section: ProviderSection) -> tuple[str, object]:
-    """Return what should be a provider's class, and the key that named it."""
-    if section.type is not None:
-        return "type", _load_entry_point(section, section.type)
-    assert section.module is not None  # a section has one of the two
+def _rehearse(section: ProviderSection, provider: BlockingProvider, user: str) -> None:
     try:
-        module = importlib.import_module(section.module)
-    except (Exception, SystemExit) as error:
-        text = f"can't import {section.module}: {_describe(error)}"
-        raise _UnbuildableError(section.fault(text, "module")) from error
-    found = getattr(module, section.class_name, None)
-    if found is None or found is Provider:  # the base is in every module that imports it
-        text = f"module {section.module} has no class {section.class_name} of its own"
-        raise _UnbuildableError(section.fault(text, "class"))
-    return "class", found
+        provider.rehearse(user, REHEARSAL_PATIENCE)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        text = f"{name_of(provider.provider_class)} can't be made for {user}: {provider.describe(error)}"
+        raise UnusableError(section.fault(text)) from error
 
 
-def _load_entry_point(section: ProviderSection, name: str) -> object:
-    known = installed()
-    candidates = known.get(name, ())
-    if not candidates:
-        text = f"no provider {name!r} is installed; known: {', '.join(known) or 'none'}"
-        raise _UnbuildableError(section.fault(text, "type"))
-    if len(candidates) > 1:
-        text = f"several are installed as {name}: {', '.join(sorted(each.value for each in candidates))}"
-        raise _UnbuildableError(section.fault(text, "type"))
-    try:
-        return candidates[0].load()
-    except (Exception, SystemExit) as error:
-        text = f"can't import {candidates[0].value}: {_describe(error)}"
-        raise _UnbuildableError(section.fault(text, "type")) from error
+def _config_of(section: ProviderSection, settings: ProviderSettings) -> dict[str, object]:
+    """Return what an object of the old shape gets: the model's fields, and YAML's values for other keys."""
+    fields = type(settings).model_fields
+    known = {field.alias or name: getattr(settings, name) for name, field in fields.items()}
+    return {key: section.typed[key] for key in settings.model_extra or {}} | known
+
+
+def _shown(settings: ProviderSettings) -> ProviderSettings:
+    """Return settings for `config` to show: where no model says so, what looks like a secret is one."""
+    return settings.model_copy(update=conceal(settings.model_extra or {}))
 
 
 def _validate(
-    section: ProviderSection, provider_class: type[AnyProvider], accounts: Collection[str]
+    section: ProviderSection, class_name: str, model: type[ProviderSettings], accounts: Collection[str]
 ) -> ProviderSettings:
-    model = provider_class.settings_model
     try:
-        settings = model.model_validate(dict(section.settings), context={"accounts": frozenset(accounts)})
+        return model.model_validate(dict(section.settings), context={"accounts": frozenset(accounts)})
     except ValidationError as error:
-        raise _UnbuildableError(
+        raise UnusableError(
             *fault_texts.describe(error, section.source, model, section.path, ("type", "module", "class"))
         ) from error
     except Exception as error:
-        text = f"the settings of {_name(provider_class)} can't be checked: {_describe(error)}"
-        raise _UnbuildableError(section.fault(text)) from error
-    open_secrets = [
-        fault
-        for key in _secret_keys(settings)
-        for fault in check_secrecy(section.source, (*section.path, key))
-    ]
-    if open_secrets:
-        raise _UnbuildableError(*open_secrets)
-    return settings
+        text = f"the settings of {class_name} can't be checked: {describe_error(error)}"
+        raise UnusableError(section.fault(text)) from error
 
 
-def _secret_keys(settings: ProviderSettings) -> Iterator[str]:
-    """Yield the keys of secrets that stand in the file itself."""
+def _check_secrecy(section: ProviderSection, settings: ProviderSettings) -> None:
+    """Raise for secrets in a file that others can read."""
+    if not section.source.is_of_files:
+        return
+    paths = [*_secret_fields(settings), *secret_paths(settings.model_extra or {})]
+    faults = [fault for path in paths for fault in check_secrecy(section.source, (*section.path, *path))]
+    if faults:
+        raise UnusableError(*faults)
+
+
+def _secret_fields(settings: ProviderSettings) -> Iterator[KeyPath]:
     for name, field in type(settings).model_fields.items():
         if name in settings.model_fields_set and isinstance(getattr(settings, name), SecretStr):
-            yield field.alias or name
+            yield (field.alias or name,)
 
 
-def _name(found: object) -> str:
-    if isinstance(found, type):
-        return f"{found.__module__}.{found.__qualname__}"
-    return f"a {type(found).__name__}"
+def _check_audiences(source: Source, providers: Mapping[str, AnyProvider]) -> Iterator[Fault]:
+    """Yield the faults of listeners whose callers their provider can't tell apart."""
+    listen = source.value(("listen",))
+    for index in range(len(listen) if isinstance(listen, list) else 0):
+        yield from check_audience(source, ("listen", index), providers, MACHINES)
+    if "people" in source.tree:
+        yield from check_audience(source, ("people",), providers, PEOPLE)
 
 
-def _describe(error: BaseException) -> str:
-    """Return an exception in words. pydantic's own text would show the values that are wrong."""
-    if isinstance(error, ValidationError):
-        return "; ".join(each["msg"] for each in error.errors(include_input=False))
-    return f"{type(error).__name__}: {error}"
+def check_audience(
+    source: Source, path: KeyPath, providers: Mapping[str, AnyProvider], audience: str
+) -> Iterator[Fault]:
+    """Yield the fault of the section at `path`, if its `provider` does not serve the `audience` let in."""
+    key = (*path, "provider")
+    name = source.value(key) or min(provider_names(source), default=None)
+    provider = providers.get(name) if isinstance(name, str) else None
+    if provider is not None and audience not in provider.serves:
+        yield source.fault(key, f"{name} tells {' and '.join(sorted(provider.serves))} apart, not {audience}")

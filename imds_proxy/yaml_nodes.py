@@ -45,6 +45,8 @@ class Node:
     line: int
     content: str | list[Node] | dict[str, tuple[int, Node]] | None
     """A map has per key the key's own line and the value."""
+    is_plain: bool = False
+    """Whether it is a text without quotes, which YAML may take for a number."""
 
 
 def compose(
@@ -134,7 +136,7 @@ class _Composer:
 
     def _compose_content(self, event: yaml.Event, line: int, path: KeyPath) -> Node:
         if isinstance(event, yaml.ScalarEvent):
-            return Node(line, _scalar(event, line))
+            return Node(line, _scalar(event, line), is_plain=event.implicit[0])
         if isinstance(event, yaml.SequenceStartEvent):
             return Node(line, self._compose_items(path))
         return Node(line, self._compose_entries(path))

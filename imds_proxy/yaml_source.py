@@ -7,7 +7,8 @@ number and `190:20:30` as one to base 60. What a text means is for the settings 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from imds_proxy.errors import Fault
 from imds_proxy.regular_file import open_regular
@@ -22,10 +23,10 @@ from imds_proxy.yaml_nodes import (
     UnreadableError,
     compose,
 )
+from imds_proxy.yaml_scalars import read_scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Set
 
 Tree: TypeAlias = "str | list[Tree] | dict[str, Tree] | None"
 
@@ -43,9 +44,13 @@ class Source:
     """Maps, lists, texts, and None for what is left empty (`~`, `null` or nothing)."""
     positions: Mapping[KeyPath, str] = field(repr=False)
     """Per key path, `FILE:LINE` of the key (of the item in a list)."""
+    plain: Set[KeyPath] = frozenset()
+    """Where texts stand without quotes: only these may mean a number to YAML."""
     faults: tuple[Fault, ...] = ()
     is_complete: bool = True
     """Whether the tree has all that the files say: if not, what it lacks means nothing."""
+    is_of_files: bool = True
+    """Whether all this stands in files; a program may have it at hand."""
 
     def where(self, path: KeyPath) -> str:
         """Return `FILE:LINE` of `path`, or of the nearest thing around it that is in a file."""
@@ -66,6 +71,17 @@ class Source:
             else:
                 return None
         return value
+
+    def typed_value(self, path: KeyPath) -> object:
+        """Return what stands at `path` with the types that YAML knows; None for nothing."""
+        return self._typed(self.value(path), path)
+
+    def _typed(self, value: Tree, path: KeyPath) -> object:
+        if isinstance(value, dict):
+            return {key: self._typed(child, (*path, key)) for key, child in value.items()}
+        if isinstance(value, list):
+            return [self._typed(child, (*path, index)) for index, child in enumerate(value)]
+        return read_scalar(value) if isinstance(value, str) and path in self.plain else value
 
     def fault(self, path: KeyPath, text: str, *, is_warning: bool = False) -> Fault:
         """Return a fault of the setting at `path`; its text becomes one line, whoever wrote it."""
@@ -107,11 +123,26 @@ def read_source(path: Path, loader: Loader = LOADER) -> Source:
     merger.positions[()] = str(path) if is_folder else f"{path}:1"
     for file in files:
         merger.add(file, loader)
-    return Source(path, merger.tree, merger.positions, tuple(merger.faults), merger.is_complete)
+    return Source(path, merger.tree, merger.positions, merger.plain, tuple(merger.faults), merger.is_complete)
+
+
+def source_of(name: str, settings: Mapping[str, Any]) -> Source:
+    """Return settings that a program has at hand as if `name` were their file. Values keep their types."""
+    return Source(Path(name), dict(settings), dict.fromkeys(_paths(settings, ()), name), is_of_files=False)
+
+
+def _paths(value: object, path: KeyPath) -> Iterator[KeyPath]:
+    yield path
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _paths(child, (*path, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _paths(child, (*path, index))
 
 
 def _unreadable(path: Path, text: str) -> Source:
-    return Source(path, {}, {}, (Fault(str(path), "", text),), is_complete=False)
+    return Source(path, {}, {}, faults=(Fault(str(path), "", text),), is_complete=False)
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -142,6 +173,7 @@ class _Merger:
     def __init__(self) -> None:
         self.tree: dict[str, Tree] = {}
         self.positions: dict[KeyPath, str] = {}
+        self.plain: set[KeyPath] = set()
         self.faults: list[Fault] = []
         self.is_complete = True
 
@@ -177,6 +209,8 @@ class _Merger:
         if len(self.positions) >= MOST_NODES or len(path) > DEEPEST:
             raise UnreadableError(line, TOO_MUCH)
         self.positions[path] = f"{file}:{line}"
+        if node.is_plain:
+            self.plain.add(path)
         if isinstance(node.content, dict):
             return {
                 key: self._place(child, (*path, key), key_line, file)

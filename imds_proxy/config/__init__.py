@@ -3,7 +3,8 @@
 from imds_proxy.config.files import parse_token_keys
 from imds_proxy.config.load import DEFAULT_PATH, Configuration, Reading, default_path, read_configuration
 from imds_proxy.config.people import IdentitySettings, PeopleListenSettings, PeopleSettings, TLSSettings
-from imds_proxy.config.sections import ProviderSection
+from imds_proxy.config.sections import ProviderSection, read_section
+from imds_proxy.config.sections import names as provider_names
 from imds_proxy.config.settings import (
     AccountSettings,
     AdminSettings,
@@ -41,5 +42,7 @@ __all__ = [
     "default_path",
     "format_duration",
     "parse_token_keys",
+    "provider_names",
     "read_configuration",
+    "read_section",
 ]

@@ -36,6 +36,8 @@ class ProviderSection:
     class_name: str
     settings: Mapping[str, Tree] = field(repr=False)
     """Texts as they stand in the file; the provider's model makes values of them."""
+    typed: Mapping[str, object] = field(repr=False)
+    """The same with the types that YAML knows, for a class without a model."""
 
     def fault(self, text: str, *keys: str) -> Fault:
         """Return a fault of this section, or of a key in it."""
@@ -56,11 +58,17 @@ def read_sections(source: Source) -> tuple[dict[str, ProviderSection], list[Faul
     for name in sorted(names(source)):
         is_only = name == ONLY_PROVIDER and ONLY_PROVIDER in source.tree
         path = (ONLY_PROVIDER,) if is_only else ("providers", name)
-        section_faults = list(_check_section(source, path))
+        section, section_faults = read_section(source, path, name)
         faults += section_faults
-        if not section_faults:
-            sections[name] = _section(source, path, name)
+        if section is not None:
+            sections[name] = section
     return sections, faults
+
+
+def read_section(source: Source, path: KeyPath, name: str) -> tuple[ProviderSection | None, list[Fault]]:
+    """Return the section at `path`, or None and its faults."""
+    faults = list(_check_section(source, path))
+    return (None if faults else _section(source, path, name)), faults
 
 
 def _check_shape(source: Source) -> Iterator[Fault]:
@@ -99,8 +107,9 @@ def _section(source: Source, path: KeyPath, name: str) -> ProviderSection:
         value = source.value((*path, key))
         return value if isinstance(value, str) else None
 
-    section = source.value(path)
-    settings = section if isinstance(section, dict) else {}
+    section, typed = source.value(path), source.typed_value(path)
+    assert isinstance(section, dict)
+    assert isinstance(typed, dict)
     return ProviderSection(
         name=name,
         path=path,
@@ -108,5 +117,6 @@ def _section(source: Source, path: KeyPath, name: str) -> ProviderSection:
         type=text("type"),
         module=text("module"),
         class_name=text("class") or DEFAULT_CLASS,
-        settings={key: value for key, value in settings.items() if key not in CLASS_KEYS},
+        settings={key: value for key, value in section.items() if key not in CLASS_KEYS},
+        typed={key: value for key, value in typed.items() if key not in CLASS_KEYS},
     )

@@ -111,11 +111,11 @@ def test_several_providers_of_one_class(tmp_path: Path) -> None:
         ),
         (
             f"{{module: {SITE}, class: Good}}",
-            [f"a.yaml:2: {CLASS}.Good is not a subclass of imds_proxy.provider.Provider"],
+            [f"a.yaml:2: {CLASS}.Good is not a subclass of imds_proxy.provider.Provider, nor has it get_accounts_and_roles"],
         ),
         (
             f"{{module: {SITE}, class: function}}",
-            ["a.yaml:2: providers.a.class: a function is not a subclass of imds_proxy.provider.Provider"],
+            ["a.yaml:2: providers.a.class: a function is not a subclass of imds_proxy.provider.Provider, nor has it get_accounts_and_roles"],
         ),
         (f"{{module: {SITE}, class: NoAnswer}}", [f"a.yaml:2: {CLASS}.NoAnswer lacks grants_for"]),
         (

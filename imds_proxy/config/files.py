@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
-import stat
 from typing import TYPE_CHECKING
 
-from imds_proxy.regular_file import open_regular
+from imds_proxy.secret_file import FileError as FileError
+from imds_proxy.secret_file import check_readable as check_readable
+from imds_proxy.secret_file import describe_open_to_others as describe_open_to_others
+from imds_proxy.secret_file import is_open_to_others as is_open_to_others
+from imds_proxy.secret_file import read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SHORTEST_TOKEN_KEY = 32
 """Bytes."""
-
-_MOST_BYTES = 64 << 10
-_OTHERS = stat.S_IRWXO
-
-
-class FileError(ValueError):
-    """A file can't be used; the text says why and never what is in it."""
 
 
 def parse_token_keys(text: str) -> tuple[bytes, ...]:
@@ -55,38 +50,6 @@ def parse_secret_key(text: str) -> str:
 def read_secret_file(path: Path) -> str:
     """Return the text of a file that has a secret. Raises FileError, also where others can read it."""
     try:
-        with open_regular(path) as stream:
-            content = stream.read(_MOST_BYTES + 1)
-            is_open = is_open_to_others(stream.fileno())
-    except OSError as error:
-        raise FileError(f"{path} can't be read: {error.strerror}") from None
-    if is_open:
-        raise FileError(describe_open_to_others(path))
-    if len(content) > _MOST_BYTES:
-        raise FileError(f"{path} has more than {_MOST_BYTES} bytes")
-    try:
-        return content.decode("ascii")
+        return read_secret(path).decode("ascii")
     except UnicodeDecodeError:
         raise FileError(f"{path} is not a text of ASCII characters") from None
-
-
-def is_open_to_others(file: Path | int) -> bool:
-    """Tell whether users outside the group of a file (path or descriptor) may read or write it.
-
-    Raises OSError when there is no such file.
-    """
-    return bool(os.stat(file).st_mode & _OTHERS)  # noqa: PTH116  a Path has no stat of a descriptor
-
-
-def describe_open_to_others(path: Path) -> str:
-    """Return what is wrong with a secret's file, and the command that mends it."""
-    return f"{path} has a secret and others can read it; chmod o= {path}"
-
-
-def check_readable(path: Path) -> None:
-    """Raise FileError unless `path` is a file that can be opened."""
-    try:
-        with open_regular(path) as stream:
-            stream.read(1)
-    except OSError as error:
-        raise FileError(f"{path} can't be read: {error.strerror}") from None

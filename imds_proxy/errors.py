@@ -43,6 +43,18 @@ class Fault:
 class FederationError(Exception):
     """Base of everything this program raises on purpose."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own way would call __init__ with the text alone, which copies and pickles none of these.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(
+    kind: type[FederationError], args: tuple[object, ...], attributes: dict[str, object]
+) -> FederationError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
 
 class ConfigurationError(FederationError):
     """The settings can't be used; `faults` has all that were found, in the order of the files."""

@@ -7,6 +7,7 @@ for seconds: so there are no verdicts to remember, every question goes to the pr
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import TYPE_CHECKING
 
 from imds_proxy.errors import AWSError, ConfigurationError, Fault, Refusal, Trouble
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from imds_proxy.model import Account, Credentials, Grant, RoleSession
     from imds_proxy.provider import Provider
     from imds_proxy.role_sessions import RoleSessions
-    from imds_proxy.sts import Sts, StsThreads
+    from imds_proxy.sts import Sts, Threads
     from imds_proxy.verdict import Denied
 
 STS_PATIENCE = 30.0
 """Seconds that a person waits for STS: two tries of 12 s and the line in front of them."""
+
+SIGN_IN_PATIENCE = 15.0
+"""Seconds that a person waits for a sign-in token, however slowly its bytes come."""
 
 
 class Federation:
@@ -44,7 +48,7 @@ class Federation:
         cache: CredentialCache,
         sts: Sts,
         console: Console,
-        threads: StsThreads,
+        threads: Threads,
         metrics: Metrics,
     ) -> None:
         self.name = name
@@ -116,14 +120,21 @@ class Federation:
     async def console_url(self, credentials: Credentials, issuer: str) -> str:
         """Return a URL that logs in whoever opens it within 15 minutes: a secret. Raises Trouble."""
         duration = self._console.duration
-        if duration is not None and not await self._sts.has_long_term_key():
-            duration = None
-        return await self._threads.run(
-            lambda: self._console.url(credentials, issuer, duration=duration),
-        )
+        try:
+            async with asyncio.timeout(SIGN_IN_PATIENCE):
+                if duration is not None and not await self._sts.has_long_term_key():
+                    duration = None
+                return await self._threads.run(
+                    lambda: self._console.url(credentials, issuer, duration=duration)
+                )
+        except TimeoutError:
+            raise AWSError("no sign-in token in time", code="Timeout") from None
 
 
 def _failure_of(entry: Entry) -> Refusal | Trouble:
     if entry.flight is not None or entry.failure is None:
         return AWSError("STS has not answered in time", code="Timeout")
-    return entry.failure.with_traceback(None)
+    # A copy for each who waits: one exception raised on many threads would keep the frames of all of them.
+    failure = copy.copy(entry.failure)
+    failure.__cause__ = entry.failure.__cause__
+    return failure

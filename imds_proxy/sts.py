@@ -10,7 +10,7 @@ import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from imds_proxy.errors import AWSError, OverloadError, Refusal
 
@@ -28,6 +28,17 @@ _QUIET_SECONDS = 60.0
 _THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})
 
 Result = TypeVar("Result")
+
+
+class Threads(Protocol):
+    """Where calls that block are made."""
+
+    @property
+    def threads(self) -> int:
+        """How many calls can be under way."""
+
+    async def run(self, call: Callable[[], Result]) -> Result:
+        """Return what `call` returns on a thread. Raises OverloadError when the line is full."""
 
 
 class StsThreads:
@@ -60,7 +71,7 @@ class Sts:
     def __init__(
         self,
         settings: StsSettings,
-        threads: StsThreads,
+        threads: Threads,
         *,
         clock: Clock,
         warn: Callable[[str], None],

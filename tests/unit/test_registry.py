@@ -91,7 +91,7 @@ def test_several_providers_of_one_class(tmp_path: Path) -> None:
     [
         (
             "{type: by_ipp}",
-            ["a.yaml:2: providers.a.type: no provider 'by_ipp' is installed; known: by_ip, simple"],
+            ["a.yaml:2: providers.a.type: no provider 'by_ipp' is installed; known: by_groups, by_ip, grp, ldap, simple, sssd"],
         ),
         (
             "\n    module: nowhere.machines",

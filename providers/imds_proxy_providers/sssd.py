@@ -1,0 +1,29 @@
+"""sssd: the groups that a user would have at a login, as NSS tells them, for SSSD and its like."""
+
+from __future__ import annotations
+
+from imds_proxy.provider import PEOPLE
+from imds_proxy_providers import nss
+from imds_proxy_providers.by_groups import ProviderByGroups, Settings
+
+
+class Provider(ProviderByGroups):
+    """Asks for one user's groups (initgroups), so the directory need not list all of them."""
+
+    settings_model = Settings
+    serves = frozenset({PEOPLE})
+
+    def get_group_list(self) -> list[str]:
+        """Return the names of the user's groups; none for a user whom NSS does not know. Raises OSError."""
+        person = nss.find_person(self.user)
+        if person is None:
+            self.logger.debug("%s: no such user", self.user)
+            return []
+        names = []
+        for gid in nss.group_ids(person):
+            name = nss.find_group_name(gid)
+            if name is None:
+                self.logger.warning("%s: the group %d has no name", self.user, gid)
+            else:
+                names.append(name)
+        return names

@@ -42,14 +42,14 @@ def json_schema() -> Schema:
     references, schema = models_json_schema(inputs)
     definitions: Schema = schema["$defs"]
     variants: list[Schema] = [_FROM_MODULE]
-    for name in registry.installed():
-        if name in models:
-            reference = references[models[name], "validation"]
-            key = _key(reference)
-            definitions[key] = _with_type(name, definitions[key])
-            variants.append(dict(reference))
-        else:
-            variants.append(_with_type(name, {"type": "object"}))
+    for model, names in _names_by_model(models).items():
+        reference = references[model, "validation"]
+        key = _key(reference)
+        definitions[key] = _with_type(names, definitions[key])
+        variants.append(dict(reference))
+    variants += [
+        _with_type([name], {"type": "object"}) for name in registry.installed() if name not in models
+    ]
     root: Schema = definitions.pop(_key(references[Settings, "validation"]))
     provider: Schema = {"anyOf": variants}
     root["properties"] |= {
@@ -78,8 +78,17 @@ def _key(reference: Mapping[str, Any]) -> str:
     return str(reference["$ref"]).rpartition("/")[2]
 
 
-def _with_type(name: str, model: Schema) -> Schema:
-    properties = {"type": {"const": name}, **model.get("properties", {})}
+def _names_by_model(models: Mapping[str, type[ProviderSettings]]) -> dict[type[ProviderSettings], list[str]]:
+    """Return the types of providers that share a model."""
+    names: dict[type[ProviderSettings], list[str]] = {}
+    for name, model in models.items():
+        names.setdefault(model, []).append(name)
+    return names
+
+
+def _with_type(names: list[str], model: Schema) -> Schema:
+    allowed = {"const": names[0]} if len(names) == 1 else {"enum": names}
+    properties = {"type": allowed, **model.get("properties", {})}
     return model | {"properties": properties, "required": ["type", *model.get("required", [])]}
 
 

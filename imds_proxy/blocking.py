@@ -133,7 +133,7 @@ class BlockingProvider(Provider[ProviderSettings]):
         if isinstance(error, PermissionError) and error.errno is None:
             raise Refusal(self._redact(str(error)) or f"{class_name} says no") from error
         text = self.describe(error)
-        frames = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        frames = self._redact("".join(traceback.format_tb(error.__traceback__))).rstrip()
         _log.error("provider %s: failed for %s: %s\n%s", self._name, user, text, frames)
         raise ProviderError(f"provider {self._name}: {class_name}: {text}") from error
 

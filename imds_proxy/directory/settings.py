@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LOGIN_NAMES = "memberuid"
 """The one attribute whose values are login names (RFC 2307, posixGroup); those of all others are DNs."""
 
-_OLD_NAMES = {
+OLD_NAMES = {
     "ldap_uri": "servers",
     "ldap_starttls": "start_tls",
     "ldap_bind_dn": "bind_dn",
@@ -122,7 +122,7 @@ Attribute = Annotated[str, AfterValidator(_check_attribute)]
 
 def _named(name: str) -> AliasChoices:
     """Return a setting's own name and the AWS Federation Proxy's."""
-    old = next(old for old, new in _OLD_NAMES.items() if new == name)
+    old = next(old for old, new in OLD_NAMES.items() if new == name)
     return AliasChoices(name, old)
 
 
@@ -210,7 +210,7 @@ class DirectorySettings(ProviderSettings):
     def _check_spellings(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        for old, new in _OLD_NAMES.items():
+        for old, new in OLD_NAMES.items():
             if values.get(old) is not None and values.get(new) is not None:
                 raise ValueError(f"{old} and {new} can't both be given: they are the same")
         return _with_defaults(values)

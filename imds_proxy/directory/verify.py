@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+from imds_proxy.directory.connection import BindRefused
+from imds_proxy.directory.people import find_person, is_possible_name
+from imds_proxy.directory.servers import DEFAULT_MEANS, ask
+from imds_proxy.errors import Refusal
+
 if TYPE_CHECKING:
+    from imds_proxy.directory.people import Person
+    from imds_proxy.directory.servers import Desk, Means
     from imds_proxy.directory.settings import DirectorySettings
 
+_NOBODY = "cn=imds-proxy-nobody"
 
-def verify(settings: DirectorySettings, user: str, password: str) -> str | None:
+_log = logging.getLogger(__name__)
+
+
+def verify(settings: DirectorySettings, user: str, password: str, means: Means = DEFAULT_MEANS) -> str | None:
     """Return the login name as the directory spells it if `password` is that of `user`, else None.
 
-    None for a wrong password, an unknown user and a name that several entries have; an empty user or password
-    never reaches a server (RFC 4513 section 5.1.2: it would be a bind as nobody, which succeeds). Blocks for
-    `settings.timeout` seconds at most. Raises ProviderError when no server answers or the settings don't fit.
+    None for a wrong password, an unknown user and a name that several entries have. For all of these a bind
+    is tried, so that neither the answer nor its way tells them apart. An empty user or password never
+    reaches a server (RFC 4513 section 5.1.2: it would be a bind as nobody, which succeeds). Blocks for
+    `settings.timeout` seconds at most. Raises ProviderError when no server answers or the settings don't
+    fit the directory.
     """
-    raise NotImplementedError
+    if not (is_possible_name(user) and _is_possible_password(password)):
+        return None
+
+    def question(desk: Desk) -> str | None:
+        try:
+            person = find_person(desk.connection, settings, user)
+        except Refusal as refusal:
+            _log.warning("LDAP: nobody can log in as %r: %s", user, refusal)
+            person = None
+        return _login(desk, person, settings, password)
+
+    return ask(settings, question, means)
+
+
+def _login(desk: Desk, person: Person | None, settings: DirectorySettings, password: str) -> str | None:
+    dn = f"{_NOBODY},{settings.user_base}" if person is None else person.dn
+    with closing(desk.reconnect()) as connection:
+        try:
+            connection.bind(dn, password)
+        except BindRefused as error:
+            if person is not None:
+                _log.info("LDAP: wrong password for %r: %s", person.login, error)
+            return None
+    return None if person is None else person.login
+
+
+def _is_possible_password(password: str) -> bool:
+    """Tell whether `password` may be tried. A server might take one with a NUL for a shorter one, or none."""
+    return is_possible_name(password) and "\0" not in password

@@ -114,6 +114,7 @@ class Console:
             answer = json.loads(self._fetch(f"{endpoint}?{urlencode(fields)}"))
             token = answer["SigninToken"]
         except urllib.error.HTTPError as error:
+            error.close()  # it is the open answer, too
             message = f"{host} gives no sign-in token: {error.code}"
             raise AWSError(message, code=f"SignIn{error.code}") from None
         except urllib.error.URLError as error:

@@ -62,7 +62,7 @@ class FromText:
         return {"type": "string"} | dict(self.schema)
 
 
-def _like(*texts: str) -> dict[str, object]:
+def _like(*texts: str | int) -> dict[str, object]:
     return {"examples": list(texts)}
 
 
@@ -142,11 +142,20 @@ TagValue = Annotated[
 ]
 
 Trusted = Annotated[
-    IPNetwork | int, FromText(people_values.parse_trusted, _like("10.0.0.2", "10.0.0.0/28", "www-data", "33"))
+    IPNetwork | int,
+    FromText(
+        people_values.parse_trusted,
+        {"type": ["string", "integer"], **_like("10.0.0.2", "10.0.0.0/28", "www-data", 33)},
+    ),
 ]
 HeaderName = Annotated[str, FromText(people_values.parse_header_name, _like("X-Remote-User"))]
 SocketMode = Annotated[
-    int, FromText(people_values.parse_socket_mode, _like("0660"), lambda mode: f"{mode:04o}")
+    int,
+    FromText(
+        people_values.parse_socket_mode,
+        {"type": ["string", "integer"], **_like("0660")},
+        lambda mode: f"{mode:04o}",
+    ),
 ]
 GroupName = Annotated[str, FromText(people_values.parse_group_name)]
 PublicUrl = Annotated[str, FromText(people_values.parse_public_url, {"format": "uri"})]

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 """Who may talk to a listener on a loopback address when nothing is said."""
 
+SECRET_HEADER = "X-Imds-Proxy-Secret"  # noqa: S105  a header's name
+"""In which a trusted proxy shows its secret when nothing is said."""
+
 # None stands for a key that is left out until a validator has put in what it stands for.
 LEFT_OUT: Any = None
 

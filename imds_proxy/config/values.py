@@ -215,14 +215,15 @@ def parse_socket_path(text: str) -> Path:
 
 def parse_url(text: str) -> str:
     """Return an http or https URL of a host. The message never has it: there may be a password in it."""
-    if not _is_url(text):
+    if not is_url(text):
         raise ValueError("not a URL such as https://sts.eu-central-1.amazonaws.com")
     if "?" in text or "#" in text:
         raise ValueError("a URL with ? or # in it; only scheme, host, port and path can be used")
     return text
 
 
-def _is_url(text: str) -> bool:
+def is_url(text: str) -> bool:
+    """Tell whether `text` is a URL of http or https with a host."""
     if not text.isprintable() or " " in text:
         return False
     try:

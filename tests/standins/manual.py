@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import grp
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
+from tests.standins.certificates import make_certificate
+
 ROOT = Path(__file__).parents[2]
+OWN_GROUP = grp.getgrgid(os.getgid()).gr_name
 PAGES = tuple(
     str(path.relative_to(ROOT)) for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 )
@@ -41,6 +46,23 @@ def blocks(page: str) -> list[Block]:
     """Return the fenced blocks of a page in their order."""
     found = _FENCE.findall(read(page))
     return [Block(page, number, kind, dedent(text)) for number, (_, kind, text) in enumerate(found)]
+
+
+def installed(text: str, folder: Path) -> str:
+    """Return a sample configuration as on a host that has the files and the group it names.
+
+    What it says of /etc/imds-proxy lies in `folder`: certificates, secrets in files of one line.
+    """
+    text = text.replace("/etc/imds-proxy/", f"{folder}/").replace("group: afp", f"group: {OWN_GROUP}")
+    paths = sorted({Path(name) for name in re.findall(rf"{folder}/[\w.-]+", text)})
+    made = make_certificate(folder) if {path.suffix for path in paths} & {".pem", ".key"} else None
+    for path in paths:
+        if made is not None and path.suffix in {".pem", ".key"}:
+            path.write_bytes((made.pem if path.suffix == ".key" else made.authority).read_bytes())
+        else:
+            path.write_text("swordfish-swordfish\n")
+        path.chmod(0o600)
+    return text
 
 
 def without_blocks(page: str) -> str:

@@ -57,6 +57,7 @@ def test_defaults(tmp_path: Path) -> None:
                 "hosts": (),
             },
         ),
+        "people": None,
         "accounts": {},
         "aws": {
             "region": "eu-central-1",
@@ -70,6 +71,9 @@ def test_defaults(tmp_path: Path) -> None:
             "sts_endpoint": None,
             "https_proxy": None,
             "ca_bundle": None,
+            "signin_endpoint": None,
+            "console_endpoint": None,
+            "console_duration": None,
             "use_instance_metadata": False,
         },
         "dns": {
@@ -90,6 +94,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert configuration.accounts == {}
     assert configuration.secret_key is None
     assert configuration.token_keys == ()
+    assert configuration.people_secret is None
 
 
 def test_values_have_types(tmp_path: Path) -> None:
@@ -105,7 +110,7 @@ def test_values_have_types(tmp_path: Path) -> None:
         accounts:
           main: {id: 000123456789, path: /machines/, external_id: abc, policy: {a: [b]},
                  session_tags: {host: "{name}", gateway: one}}
-        aws: {region: cn-north-1, session_duration: 12h, session: per-caller}
+        aws: {region: cn-north-1, session_duration: 12h, session: per-caller, console_duration: 15m}
         dns: {nameservers: [10.77.0.3, "[fd00::3]:5353"], recheck: 0, stale: 0s}
         hosts: {"::ffff:10.0.0.5": Tuvfoo42.valid.example.}
         deny: ["::ffff:10.77.3.9", TUVFOO43.valid.example]
@@ -132,6 +137,7 @@ def test_values_have_types(tmp_path: Path) -> None:
         policy='{"a":["b"]}',
     )
     assert (made.aws.session_duration, made.aws.partition) == (43200, "aws-cn")
+    assert made.aws.console_duration == 900
     assert made.dns.nameservers == (
         SocketAddress(IPv4Address("10.77.0.3"), 53),
         SocketAddress(IPv6Address("fd00::3"), 5353),
@@ -338,14 +344,27 @@ _KEYS = st.sampled_from(
         *("main", "id", "session_tags", "policy", "external_id", "aws", "region", "secret_key", "access_key"),
         *("secret_key_file", "https_proxy", "sts_endpoint", "ca_bundle", "session", "dns", "nameservers"),
         *("hosts", "10.0.0.5", "deny", "tokens", "key_file", "audit", "admin", "socket", "limits", ""),
-        *("connections", "log", "level", "zzz"),
+        *("connections", "log", "level", "people", "unix", "tls", "certificate", "key", "client_ca", "mode"),
+        *("identity", "header", "trusted", "secret_file", "secret_header", "peer", "callback_urls", "group"),
+        *("public_url", "base_path", "signin_endpoint", "console_duration", "zzz"),
     ]
 )
 _SCALARS = (
     st.sampled_from(
         [
             *("127.0.0.1:0", "10.0.0.0/8", "simple", "shared", "eu-central-1", "/nowhere", "1h", "8", "-1"),
-            *("true", "{}", "{name}", "http://[", "\ud7ff", "é"),
+            *(
+                "true",
+                "{}",
+                "{name}",
+                "http://[",
+                "\ud7ff",
+                "é",
+                "0660",
+                "root",
+                "X-User",
+                "https://a.example/",
+            ),
         ]
     )
     | st.text(max_size=10)
@@ -390,12 +409,12 @@ def _mutate(tree: object, spot: int, replacement: object) -> tuple[object, int]:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(spot=st.integers(min_value=1, max_value=90), replacement=_TREES)
+@given(example=st.sampled_from(EXAMPLES), spot=st.integers(min_value=1, max_value=90), replacement=_TREES)
 def test_a_good_configuration_with_one_wrong_value_does_not_raise(
-    tmp_path: Path, spot: int, replacement: object
+    tmp_path: Path, example: Path, spot: int, replacement: object
 ) -> None:
     """Whatever stands where a good value stood."""
-    good = yaml.safe_load((EXAMPLES[0].parent / "gateway.yaml").read_text())
+    good = yaml.safe_load(example.read_text())
     tree, _ = _mutate(good, spot, replacement)
     loaded = registry.load(_write(tmp_path / "a.yaml", yaml.safe_dump(tree)), {})
     assert loaded.configuration is not None or loaded.faults

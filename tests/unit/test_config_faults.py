@@ -66,7 +66,7 @@ listen:
   - address: 127.0.0.1
     caller: []                  #! listen[0].caller: unknown key; did you mean callers?
     x: 1                        #! listen[0].x: unknown key; known here: address, base_path, callers, callers_except, hop_limit, hosts, imds_v1, provider
-people: []                      #! people: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, provider, providers, tokens
+persons: []                     #! persons: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, people, provider, providers, tokens
 acounts: {}                     #! acounts: unknown key; did you mean accounts?
 admin: {adress: 1}              #! admin.adress: unknown key; did you mean address?
 """,
@@ -332,7 +332,7 @@ def test_a_folder_is_named_where_no_file_is_to_blame(tmp_path: Path) -> None:
     """A section that is missing is missing in no particular file."""
     (tmp_path / "a.yaml").write_text("\n".join(text for key, text in REST.items() if key != "listen"))
     (fault,) = read_configuration(tmp_path, {}).faults
-    assert str(fault) == f"{tmp_path}: listen: is required"
+    assert str(fault) == f"{tmp_path}: listen: is required (or people)"
 
 
 def test_after_a_syntax_error_nothing_else_is_said(tmp_path: Path) -> None:

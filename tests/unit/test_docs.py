@@ -78,7 +78,8 @@ def test_whole_configurations_load(
         exec(compile(python, module.__name__, "exec"), module.__dict__)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     file = tmp_path / "imds-proxy.yaml"
-    file.write_text(block.text)
+    file.write_text(manual.installed(block.text, tmp_path))
+    file.chmod(0o600)
     loaded = registry.load(file, {"AWS_REGION": "eu-central-1"})
     assert [str(fault) for fault in loaded.faults] == []
     assert loaded.configuration is not None
@@ -88,12 +89,13 @@ def test_readme_has_every_setting(tmp_path: Path) -> None:
     """A setting that its long sample leaves at the default is there all the same, in a comment."""
     block = next(block for block, _ in reversed(CONFIGURATIONS) if block.page == README)
     file = tmp_path / "imds-proxy.yaml"
-    file.write_text(block.text)
+    file.write_text(manual.installed(block.text, tmp_path))
     loaded = registry.load(file, {})
     assert loaded.configuration is not None
     keys = [line.partition(": ")[0] for line in report.describe(loaded.configuration, loaded.providers)]
     assert len(keys) > 40
     names = {re.sub(r"\[\d+\]", "", key).rpartition(".")[2] for key in keys if not key.startswith("hosts.")}
+    assert {"callback_urls", "certificate", "secret_header", "peer", "unix"} <= names
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", block.text)] == []
 
 

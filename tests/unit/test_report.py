@@ -59,6 +59,7 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "listen[0].base_path: null    # default",
         "listen[0].hop_limit: 1    # default",
         "listen[0].hosts: []    # default",
+        "people: null    # default",
         "accounts.main.id: 000123456789    # a.yaml:8",
         "accounts.main.path: /    # default",
         "accounts.main.external_id: ********    # a.yaml:8",
@@ -75,6 +76,9 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "aws.sts_endpoint: null    # default",
         "aws.https_proxy: http://********@proxy:3128    # a.yaml:13",
         "aws.ca_bundle: null    # default",
+        "aws.signin_endpoint: null    # default",
+        "aws.console_endpoint: null    # default",
+        "aws.console_duration: null    # default",
         "aws.use_instance_metadata: false    # default",
         "dns.nameservers: null    # default",
         "dns.attempt_timeout: 300ms    # default",
@@ -99,6 +103,45 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "provider.password: ********    # a.yaml:6",
         "provider.limits: {}    # default",
     ]
+
+
+PEOPLE = """
+people:
+  listen:
+    - {unix: /run/people.sock, mode: 660}
+  identity: {header: X-User, trusted: ["::ffff:10.0.0.2", "0"]}
+  public_url: https://afp.example/
+aws: {region: eu-central-1, console_duration: 3600}
+provider: {module: imds_proxy_providers.samples, class: NoAccountNoRoleProvider}
+"""
+
+
+def test_the_listener_for_people_is_shown_as_it_is_written(tmp_path: Path) -> None:
+    """A mode in octal digits, addresses and uids as they count."""
+    described = [
+        line for line in _describe(tmp_path, PEOPLE) if line.startswith(("people.", "aws.console_d"))
+    ]
+    assert {line for line in described if not line.startswith("people.identity.ldap")} == {
+        "people.listen[0].address: null    # default",
+        "people.listen[0].unix: /run/people.sock    # a.yaml:4",
+        "people.listen[0].tls: null    # default",
+        "people.listen[0].callers: []    # default",
+        "people.listen[0].callers_except: []    # default",
+        "people.listen[0].hosts: []    # default",
+        "people.listen[0].mode: 0660    # a.yaml:4",
+        "people.listen[0].group: null    # default",
+        "people.base_path: null    # default",
+        "people.public_url: https://afp.example    # a.yaml:6",
+        "people.provider: provider    # default",
+        "people.callback_urls: []    # default",
+        "people.identity.header: X-User    # a.yaml:5",
+        "people.identity.trusted[0]: 10.0.0.2/32    # a.yaml:5",
+        "people.identity.trusted[1]: 0    # a.yaml:5",
+        "people.identity.secret_file: null    # default",
+        "people.identity.secret_header: X-Imds-Proxy-Secret    # default",
+        "people.identity.peer: false    # default",
+        "aws.console_duration: 1h    # a.yaml:7",
+    }
 
 
 @pytest.mark.parametrize(
@@ -190,6 +233,7 @@ GOOD = {
     "listen": [{"address": "127.0.0.1"}],
     "provider": {"type": "simple", "grants": [{"account": "main", "role": "x"}]},
 }
+GOOD_PEOPLE = {"listen": [{"unix": "/run/people.sock", "mode": "0660"}], "identity": {"peer": True}}
 
 
 @pytest.mark.parametrize(
@@ -198,6 +242,9 @@ GOOD = {
         {"provider": {"module": "site.machines", "anything": [1]}},
         {"dns": {"recheck": 5, "stale": "15m"}},
         {"accounts": {"main": {"id": "000123456789", "policy": {"Version": "2012-10-17"}}}},
+        {"people": GOOD_PEOPLE},
+        {"people": GOOD_PEOPLE | {"identity": {"header": "X-User", "trusted": ["10.0.0.2", 33]}}},
+        {"aws": {"console_duration": "8h"}},
     ],
 )
 def test_the_schema_takes_what_the_program_takes(validator: Any, change: dict[str, Any]) -> None:
@@ -217,6 +264,10 @@ def test_the_schema_takes_what_the_program_takes(validator: Any, change: dict[st
         {"dns": {"recheck": "5 fortnights"}},
         {"accounts": {"main": {"id": 123456789012}}},
         {"log": None},
+        {"people": GOOD_PEOPLE | {"listen": []}},
+        {"people": GOOD_PEOPLE | {"zzz": 1}},
+        {"people": {"listen": GOOD_PEOPLE["listen"]}},
+        {"people": GOOD_PEOPLE | {"identity": {"header": "X-User", "trusted": []}}},
     ],
 )
 def test_the_schema_refuses_what_the_program_refuses(validator: Any, change: dict[str, Any]) -> None:

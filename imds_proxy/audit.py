@@ -84,7 +84,7 @@ class Audit:
         self._clock = clock
         self._on_error = on_error
         self._waiting: deque[_Line] = deque()
-        self._collapsed: LRUCache[tuple[str, str, str | None], _Collapsed] = LRUCache(_MOST_COLLAPSED)
+        self._collapsed: LRUCache[tuple[str | None, ...], _Collapsed] = LRUCache(_MOST_COLLAPSED)
         self._wake = threading.Event()
         self._reopen = False
         self._closing = threading.Event()
@@ -111,7 +111,9 @@ class Audit:
     def note_denial(self, record: Record) -> None:
         """Write a refusal or trouble; repeated ones of the same caller are counted and written later."""
         now = self._clock.monotonic()
-        key = (record.caller, record.outcome, record.reason)
+        # Many people may come from one address, a proxy's: each has records of their own.
+        person = (record.name, record.account, record.role, record.error) if record.reason is None else ()
+        key = (record.caller, record.outcome, record.reason, *person)
         known = self._collapsed.get(key)
         if known is None:
             self._collapsed[key] = _Collapsed(record, now)

@@ -118,6 +118,25 @@ class Metrics:
             "imds_proxy_provider_errors", "Exceptions and time-outs of providers.", ("provider",)
         )
     )
+    people_requests: Tally = field(
+        default_factory=lambda: Tally(
+            "imds_proxy_people_requests",
+            "Requests answered on the listeners for people, by kind of path and HTTP status.",
+            ("path", "status"),
+        )
+    )
+    logins: Tally = field(
+        default_factory=lambda: Tally(
+            "imds_proxy_logins",
+            "Requests by whether it was known who asked, by outcome (success, refused, trouble).",
+            ("outcome",),
+        )
+    )
+    console_urls: Tally = field(
+        default_factory=lambda: Tally(
+            "imds_proxy_console_urls", "Console URLs wanted, by outcome (success, trouble).", ("outcome",)
+        )
+    )
     gauges: list[Gauge] = field(default_factory=list)
 
     def observe_sts(self, outcome: str, seconds: float) -> None:
@@ -135,6 +154,9 @@ class Metrics:
             self.renewals_refused,
             self.reloads,
             self.provider_errors,
+            self.people_requests,
+            self.logins,
+            self.console_urls,
         )
 
     def snapshot(self) -> Snapshot:

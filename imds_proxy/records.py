@@ -9,7 +9,8 @@ from imds_proxy.audit import Record
 from imds_proxy.errors import AWSError, Refusal, Trouble
 
 if TYPE_CHECKING:
-    from imds_proxy.model import Credentials, IPAddress
+    from imds_proxy.errors import FederationError
+    from imds_proxy.model import Credentials, Grant, IPAddress, RoleSession
     from imds_proxy.verdict import Verdict
 
 
@@ -32,6 +33,44 @@ def denial_record(address: IPAddress, verdict: Verdict | None, error: Refusal | 
     text = None if str(error) == record.reason else str(error)
     request_id = error.request_id if isinstance(error, AWSError | Refusal) else None
     return replace(record, error=text, sts_request_id=request_id)
+
+
+def person_hand_out_record(
+    caller: str, user: str, grant: Grant, session: RoleSession, credentials: Credentials
+) -> Record:
+    """Return the record of credentials that go to the person who logged in as `user`, by which grant."""
+    return Record(
+        caller=caller,
+        outcome="granted",
+        name=user,
+        reason=grant.reason,
+        account=grant.account,
+        role=grant.role,
+        session_name=session.session_name,
+        access_key_id=credentials.access_key,
+        expiration=credentials.expiration,
+        sts_request_id=credentials.request_id,
+    )
+
+
+def person_denial_record(
+    caller: str,
+    user: str | None,
+    error: FederationError,
+    *,
+    account: str | None = None,
+    role: str | None = None,
+) -> Record:
+    """Return the record of what a person did not get, of the account and role they asked for."""
+    return Record(
+        caller=caller,
+        outcome="refused" if isinstance(error, Refusal) else "trouble",
+        name=user,
+        account=account,
+        role=role,
+        error=str(error),
+        sts_request_id=error.request_id if isinstance(error, AWSError | Refusal) else None,
+    )
 
 
 def _record_of(address: IPAddress, verdict: Verdict | None, outcome: str) -> Record:

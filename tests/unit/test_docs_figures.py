@@ -41,6 +41,8 @@ OTHER_NUMBERS = {
     "resolver",  # how long a text for the log may be
     "role_sessions",  # what AWS takes
     "token_keys",  # how a key is made
+    "web.page_tokens",  # how a token is made; its life is there all the same
+    "web.people",  # how long a text for the log may be
     "web.tree",  # how paths are remembered
     "yaml_nodes",  # what a file may hold: docs/configuration.md
     "yaml_source",
@@ -52,7 +54,9 @@ NO_LIMITS = {
     "IPV6_SHIFT",
     "MODE",  # of the audit file
     "NEVER",  # a time before all others
+    "MOST_DECODINGS",  # of an odd URL, until it is refused
     "OK",  # a status
+    "OVERFLOW_UID",  # stands for all users without a number here
     "SHORTEST_SLEEP",  # keeps a timer from turning into a loop
 }
 """Numbers of the other modules that are none either."""

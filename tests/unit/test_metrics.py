@@ -46,7 +46,7 @@ def test_all_counters_are_scraped() -> None:
     text = render(metrics.snapshot()).decode()
     for tally in metrics.tallies():
         assert f"# HELP {tally.name}_total {tally.documentation}" in text
-    assert len(metrics.tallies()) == len({tally.name for tally in metrics.tallies()}) == 7
+    assert len(metrics.tallies()) == len({tally.name for tally in metrics.tallies()}) == 10
 
 
 def test_nothing_happened_yet() -> None:

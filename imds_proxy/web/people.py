@@ -1,0 +1,315 @@
+"""HTTP for people: the API of the old AWS Federation Proxy, and the page. One request in, one answer out.
+
+The order is fixed: peer (403), Host (403), limits (503), path (404), method (405), another site (403), who
+is asking (401), callbackurl (400), and then what they may have (`role_desk`). No provider and no AWS hears
+of a request before all of it.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from imds_proxy.errors import Refusal, Trouble
+from imds_proxy.records import person_denial_record
+from imds_proxy.web import page
+from imds_proxy.web.callback_urls import CallbackUrls
+from imds_proxy.web.cross_site import Fetch, own_origins
+from imds_proxy.web.guard import host_of
+from imds_proxy.web.identity import NotIdentified
+from imds_proxy.web.origins import split_origin
+from imds_proxy.web.page_posts import read_post
+from imds_proxy.web.page_tokens import PAGE_TOKEN_LIFE, process_page_tokens
+from imds_proxy.web.peer import Peer, peer_of
+from imds_proxy.web.people_answers import (
+    JSON,
+    TEXT,
+    Denial,
+    answer_to_denial,
+    answer_with,
+    answer_with_json,
+    credential_document,
+)
+from imds_proxy.web.people_paths import PeopleKind, PeopleTarget, authority_of, is_name, parse_people_target
+from imds_proxy.web.role_desk import RoleDesk, Wish
+from imds_proxy.web.tree import split_base_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohttp import web
+
+    from imds_proxy.audit import Audit
+    from imds_proxy.caller import Identities, Person
+    from imds_proxy.clock import Clock
+    from imds_proxy.federation import Federation
+    from imds_proxy.metrics import Metrics
+    from imds_proxy.model import Credentials
+    from imds_proxy.web.answer import Answer
+    from imds_proxy.web.guard import Guard
+    from imds_proxy.web.identity import SignOn
+    from imds_proxy.web.limits import CallerLimits
+    from imds_proxy.web.listener import Connection
+
+_LONGEST_NOTE = 200
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One request, and what has come to light about it so far."""
+
+    request: web.BaseRequest
+    connection: Connection
+    target: PeopleTarget
+    peer: Peer
+    user: str | None = None
+
+    @property
+    def is_head(self) -> bool:
+        return self.request.method == "HEAD"
+
+
+class PeopleService:
+    """What one listener for people serves under one configuration."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        federation: Federation,
+        sign_on: SignOn,
+        identities: Identities,
+        base_path: str | None,
+        public_url: str | None,
+        callback_urls: Sequence[str],
+        limits: CallerLimits,
+        audit: Audit,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.guard = guard
+        self.is_open = True
+        self._desk = RoleDesk(federation, audit, metrics)
+        self._sign_on = sign_on
+        self._identities = identities
+        self._base = split_base_path(base_path)
+        self._public_url = public_url or ""
+        found = split_origin(self._public_url)
+        self._public = found[0] if found is not None else None
+        self._callback_urls = CallbackUrls(callback_urls)
+        self._limits = limits
+        self._audit = audit
+        self._metrics = metrics
+        self._clock = clock
+        self._page_tokens = process_page_tokens()
+
+    def closed(self) -> PeopleService:
+        """Return the same service with nobody let in: its address is no longer configured."""
+        service = copy(self)
+        service.guard = replace(self.guard, callers=())
+        service.is_open = False
+        return service
+
+    async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+        """Answer a request. Raises nothing but what ends the connection."""
+        target = parse_people_target(request.raw_path, self._base)
+        visit = _Visit(request, connection, target, peer_of(request.transport, connection.peer))
+        try:
+            response = await self._answer(visit)
+        except Denial as denial:
+            is_page = target.kind is PeopleKind.PAGE
+            response = answer_to_denial(denial, user=visit.user, is_page=is_page)
+        self._metrics.people_requests.counts[target.kind, response.status] += 1
+        return response
+
+    async def _answer(self, visit: _Visit) -> Answer:
+        self._check_peer(visit)
+        self._check_limits(visit)
+        _check_method(visit)
+        if visit.target.kind is PeopleKind.STATUS:
+            return answer_with_json({"status": "200", "message": "OK"})
+        self._check_site(visit)
+        if visit.target.kind is PeopleKind.ASSET:
+            return _asset(visit.target.asset)
+        if visit.target.kind is PeopleKind.BARE_PAGE:
+            return self._redirect_to_page(visit)
+        visit.user = await self._identify(visit)
+        return await self._serve(visit, self._identities.person(visit.user, visit.peer.address))
+
+    # --- before anybody is asked -------------------------------------------------------------------
+
+    def _check_peer(self, visit: _Visit) -> None:
+        peer = visit.peer
+        is_admitted = peer.is_local or (peer.address is not None and self.guard.admits_peer(peer.address))
+        if not (self.is_open and is_admitted):
+            raise Denial(403, "Permission denied: not from here")
+        authority = authority_of(visit.request.raw_path)
+        hosts = visit.request.headers.getall("Host", ())
+        if not self._is_ours(hosts, visit) or (
+            authority is not None and not self._is_ours([authority], visit)
+        ):
+            raise Denial(403, "Permission denied: this is not the host that was asked for")
+
+    def _is_ours(self, hosts: Sequence[str], visit: _Visit) -> bool:
+        """Tell whether Host names us: a name that anybody can make lead here (DNS rebinding) does not."""
+        host = host_of(hosts[0]) if len(hosts) == 1 else None
+        if host is None:
+            return False
+        if host in self.guard.hosts or (self._public is not None and host == self._public.host):
+            return True
+        if visit.peer.is_local:
+            return _names_this_machine(host)
+        return host == visit.connection.local_host
+
+    def _check_limits(self, visit: _Visit) -> None:
+        connection = visit.connection
+        if connection.is_excess or not self._limits.allow_request(connection.allowance):
+            raise Denial(503, "Too many requests; try again in a while", ends_connection=True)
+
+    def _check_site(self, visit: _Visit) -> None:
+        request, kind = visit.request, visit.target.kind
+        fetch = Fetch.of(request.headers)
+        host = request.headers["Host"].strip()
+        own = own_origins(host, is_encrypted=visit.peer.is_encrypted, public=self._public)
+        is_page = kind in (PeopleKind.PAGE, PeopleKind.BARE_PAGE)
+        if is_page and request.method == "GET" and fetch.is_visit:
+            return  # links lead to the page from anywhere; it hands out nothing by itself
+        if fetch.is_foreign(own) or (request.method == "POST" and not fetch.is_ours(own)):
+            said = f"Sec-Fetch-Site {fetch.sites}, Origin {fetch.origins}"[:_LONGEST_NOTE]
+            self._note_refusal(visit, Refusal(f"asked for by another site: {said}"))
+            raise Denial(403, "Permission denied: another site has asked for this")
+
+    async def _identify(self, visit: _Visit) -> str:
+        try:
+            user = await self._sign_on.user_of(visit.request, visit.connection)
+        except NotIdentified as unknown:
+            if unknown.is_attempt:
+                self._metrics.logins.add("refused")
+                self._note_refusal(visit, unknown, unknown.user)
+            headers = {"WWW-Authenticate": unknown.challenge} if unknown.challenge else None
+            raise Denial(401, "Unauthorized: it is not known who is asking", headers=headers) from unknown
+        except Trouble as trouble:
+            self._metrics.logins.add("trouble")
+            self._audit.note_denial(person_denial_record(visit.peer.caller, None, trouble))
+            raise Denial(503, "Who is asking can't be found out now; try again in a while") from trouble
+        self._metrics.logins.add("success")
+        return user
+
+    def _note_refusal(self, visit: _Visit, refusal: Refusal, user: str | None = None) -> None:
+        self._audit.note_denial(person_denial_record(visit.peer.caller, user or visit.user, refusal))
+
+    # --- for whoever is known ----------------------------------------------------------------------
+
+    async def _serve(self, visit: _Visit, person: Person) -> Answer:
+        target = visit.target
+        if target.kind is PeopleKind.ACCOUNTS:
+            return await self._show_accounts(visit, person)
+        if target.kind is PeopleKind.PAGE:
+            return await self._show_page(visit, person)
+        if target.kind in (PeopleKind.PAGE_CREDENTIALS, PeopleKind.PAGE_CONSOLE):
+            return await self._serve_post(visit, person)
+        return await self._serve_role(visit, Wish(person, visit.peer.caller, target.account, target.role))
+
+    async def _show_accounts(self, visit: _Visit, person: Person) -> Answer:
+        roles: dict[str, list[str]] = {}
+        ids: dict[str, str | None] = {}
+        for row in await self._desk.rows(person, visit.peer.caller):
+            roles.setdefault(row.account, []).append(row.role)
+            ids[row.account] = row.account_id
+        if "withid" not in dict(parse_qsl(visit.target.query, keep_blank_values=True)):
+            return answer_with_json(roles, user=person.user)
+        known = {account: {"id": ids[account], "roles": roles[account]} for account in roles}
+        return answer_with_json(known, user=person.user)
+
+    async def _serve_role(self, visit: _Visit, wish: Wish) -> Answer:
+        kind = visit.target.kind
+        has_console = kind is not PeopleKind.CREDENTIALS
+        issuer = self._issuer_of(visit) if has_console else ""
+        is_text = kind is PeopleKind.CONSOLE_URL
+        if visit.is_head:
+            # As GET as far as it goes without handing anything out.
+            await self._desk.session(wish)
+            return answer_with(200, None, TEXT if is_text else JSON, user=wish.person.user)
+        credentials = await self._desk.credentials(wish)
+        if is_text:
+            url = await self._console_url(wish, credentials, issuer)
+            return answer_with(200, url.encode("utf-8"), TEXT, user=wish.person.user)
+        document = credential_document(credentials)
+        if has_console:
+            document["ConsoleUrl"] = await self._desk.console_url(wish, credentials, issuer)
+        return answer_with_json(document, user=wish.person.user)
+
+    async def _console_url(self, wish: Wish, credentials: Credentials, issuer: str) -> str:
+        url = await self._desk.console_url(wish, credentials, issuer)
+        if url is None:
+            raise Denial(502, "Call to AWS failed: it gives no console URL now; try again in a while")
+        return url
+
+    def _issuer_of(self, visit: _Visit) -> str:
+        """Return where AWS sends people whose console session has ended. Raises Denial (400)."""
+        try:
+            query = parse_qsl(visit.target.query, keep_blank_values=True, errors="strict")
+            given = [value for name, value in query if name == "callbackurl"]
+        except ValueError:
+            given = ["?"]
+        if not given or given == [""]:
+            return self._public_url
+        if len(given) == 1 and self._callback_urls.allow(given[0]):
+            return given[0]
+        self._note_refusal(visit, Refusal(f"callbackurl is not allowed: {given[0][:_LONGEST_NOTE]!r}"))
+        raise Denial(400, "callbackurl is not one of the URLs that are allowed here")
+
+    # --- the page ----------------------------------------------------------------------------------
+
+    async def _show_page(self, visit: _Visit, person: Person) -> Answer:
+        rows = await self._desk.rows(person, visit.peer.caller)
+        token = page.PageToken(self._page_tokens.issue(person.user, self._clock.wall()), PAGE_TOKEN_LIFE)
+        body = page.render_page(person.user, rows, token)
+        return answer_with(200, body, page.CONTENT_TYPE, user=person.user)
+
+    def _redirect_to_page(self, visit: _Visit) -> Answer:
+        host = host_of(visit.request.headers["Host"])
+        is_public = self._public is not None and host == self._public.host
+        place = self._public_url if is_public else "".join(f"/{segment}" for segment in self._base)
+        return answer_with(308, b"", TEXT, headers={"Location": f"{place}/"})
+
+    async def _serve_post(self, visit: _Visit, person: Person) -> Answer:
+        fields = await read_post(visit.request)
+        if not self._page_tokens.is_good(fields["token"], person.user, self._clock.wall()):
+            self._note_refusal(visit, Refusal("the page's token is not good, or has ended"))
+            raise Denial(403, "Permission denied: this page is too old; reload it")
+        if not (is_name(fields["account"]) and is_name(fields["role"])):
+            raise Denial(404, "Not found")
+        wish = Wish(person, visit.peer.caller, fields["account"], fields["role"])
+        credentials = await self._desk.credentials(wish)
+        if visit.target.kind is PeopleKind.PAGE_CREDENTIALS:
+            return answer_with_json(credential_document(credentials), user=person.user)
+        url = await self._console_url(wish, credentials, self._public_url)
+        return answer_with_json({"ConsoleUrl": url}, user=person.user)
+
+
+def _check_method(visit: _Visit) -> None:
+    kind = visit.target.kind
+    if kind is PeopleKind.UNKNOWN:
+        raise Denial(404, "Not found")
+    if visit.request.method not in kind.methods:
+        raise Denial(405, "Method not allowed", headers={"Allow": ", ".join(kind.methods)})
+
+
+def _names_this_machine(host: str) -> bool:
+    """Tell whether a host is what clients of a unix socket name: one word, or a loopback address."""
+    if "." not in host and ":" not in host:
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _asset(name: str) -> Answer:
+    found = page.asset(name)
+    if found is None:
+        raise Denial(404, "Not found")
+    return answer_with(200, found.body, found.content_type)

@@ -1,0 +1,114 @@
+"""What a person may have, asked for and handed out; every hand-out and every no goes on record."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from imds_proxy.errors import ConfigurationError, FederationError, OverloadError, Refusal, Trouble
+from imds_proxy.records import person_denial_record, person_hand_out_record
+from imds_proxy.web.page import Row
+from imds_proxy.web.people_answers import Denial
+
+if TYPE_CHECKING:
+    from imds_proxy.audit import Audit
+    from imds_proxy.caller import Person
+    from imds_proxy.federation import Federation
+    from imds_proxy.metrics import Metrics
+    from imds_proxy.model import Credentials, Grant, RoleSession
+
+_log = logging.getLogger(__name__)
+
+_UNKNOWN_GRANTS = "What you may access can't be found out at the moment; try again in a while"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody wants to have."""
+
+    person: Person
+    caller: str
+    """As records name it."""
+    account: str
+    role: str
+
+    @property
+    def words(self) -> str:
+        """The role and the account, for a message."""
+        return f"role {self.role!r} in account {self.account!r}"
+
+
+class RoleDesk:
+    """Asks the federation, and tells its errors as people may hear them."""
+
+    def __init__(self, federation: Federation, audit: Audit, metrics: Metrics) -> None:
+        self._federation = federation
+        self._audit = audit
+        self._metrics = metrics
+
+    async def rows(self, person: Person, caller: str) -> list[Row]:
+        """Return the person's roles, one row for each, sorted. Raises Denial."""
+        try:
+            grants = await self._federation.grants(person)
+        except (Refusal, Trouble) as error:
+            self._audit.note_denial(person_denial_record(caller, person.user, error))
+            if isinstance(error, Refusal):
+                raise Denial(403, "Permission denied") from error
+            raise Denial(503, _UNKNOWN_GRANTS) from error
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for grant in sorted(grants):
+            reasons.setdefault((grant.account, grant.role), []).append(grant.reason)
+        return [
+            Row(account, role, ", ".join(why), self._federation.account_id(account))
+            for (account, role), why in reasons.items()
+        ]
+
+    async def session(self, wish: Wish) -> tuple[Grant, RoleSession]:
+        """Return the grant of what somebody wants, and what STS is to be told. Raises Denial."""
+        try:
+            grant = await self._federation.grant(wish.person, wish.account, wish.role)
+            return grant, self._federation.session(wish.person, grant)
+        except Refusal as refusal:
+            self._deny(wish, refusal, 403, f"Permission denied: you may not access {wish.words}")
+        except ConfigurationError as error:
+            _log.warning("%s", error)
+            self._deny(wish, error, 404, f"ConfigurationError: account {wish.account!r} has no id here")
+        except Trouble as trouble:
+            self._deny(wish, trouble, 503, _UNKNOWN_GRANTS)
+
+    async def credentials(self, wish: Wish) -> Credentials:
+        """Return credentials of what somebody wants; that they go out is on record. Raises Denial."""
+        grant, session = await self.session(wish)
+        if self._audit.is_behind:
+            error = OverloadError("the audit log is behind")
+            self._deny(wish, error, 503, "Too many records wait to be written; try again in a while")
+        try:
+            credentials = await self._federation.credentials(session)
+        except Refusal as refusal:
+            self._deny(wish, refusal, 403, f"Permission denied: AWS refuses {wish.words}")
+        except OverloadError as trouble:
+            self._deny(wish, trouble, 503, "Too many ask AWS at the moment; try again in a while")
+        except Trouble as trouble:
+            self._deny(wish, trouble, 502, "Call to AWS failed; try again in a while")
+        self._audit.note_hand_out(
+            person_hand_out_record(wish.caller, wish.person.user, grant, session, credentials)
+        )
+        return credentials
+
+    async def console_url(self, wish: Wish, credentials: Credentials, issuer: str) -> str | None:
+        """Return the URL that logs in at the console, None when AWS gives no token for it now."""
+        try:
+            url = await self._federation.console_url(credentials, issuer)
+        except FederationError as error:
+            self._metrics.console_urls.add("trouble")
+            _log.warning("no console URL for %s, %s: %s", wish.person.user, wish.words, error)
+            return None
+        self._metrics.console_urls.add("success")
+        return url
+
+    def _deny(self, wish: Wish, error: FederationError, status: int, message: str) -> NoReturn:
+        self._audit.note_denial(
+            person_denial_record(wish.caller, wish.person.user, error, account=wish.account, role=wish.role)
+        )
+        raise Denial(status, message) from error

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imds_proxy import __version__
+from imds_proxy import __version__, people_commands
 from imds_proxy.errors import ConfigurationError, FederationError
+from imds_proxy.exit_statuses import EXIT_FAILED, EXIT_FAULTY, EXIT_REFUSED, EXIT_TROUBLE
 
 if TYPE_CHECKING:
     from imds_proxy.explain import Explanation
     from imds_proxy.registry import Loaded
-
-EXIT_FAILED = 1
-EXIT_REFUSED = 1
-EXIT_FAULTY = 2
-EXIT_TROUBLE = 3
 
 _STDERR = 2
 
@@ -44,7 +40,12 @@ def main() -> None:
     Try it:          imds-proxy demo
     A first config:  imds-proxy check --config my.yaml && imds-proxy serve --config my.yaml
     Why (not)?       imds-proxy explain 10.0.0.5
+    For people:      imds-proxy accounts
     """
+
+
+for _command in people_commands.COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()

@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import json
 import logging
-import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -16,6 +15,7 @@ from imds_proxy.explain import Explanation, NameFound, explain
 from imds_proxy.metrics import Metrics
 from imds_proxy.site import build_decisions
 from imds_proxy.sts import StsThreads
+from imds_proxy.unix_http import UnixConnection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,23 +27,12 @@ _PATIENCE = 30.0
 _OK = 200
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_PATIENCE)
-        self.sock.connect(str(self._path))
-
-
 def ask_daemon(address: IPAddress, path: Path | None, *, assumes: bool) -> Explanation:
     """Return the daemon's explanation. Raises Trouble, naming `--offline`, when no daemon answers."""
     if path is None:
         raise Trouble("admin.socket is not set, so the daemon can't be asked; --offline decides without it")
     query = urlencode({"address": str(address), "assume": "1" if assumes else "0"})
-    connection = _UnixConnection(path)
+    connection = UnixConnection(path, timeout=_PATIENCE)
     try:
         connection.request("GET", f"/explain?{query}")
         response = connection.getresponse()

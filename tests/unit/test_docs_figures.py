@@ -32,9 +32,10 @@ STATUSES = {"0", "200", "404", "503"}
 """Of HTTP, and of a process."""
 
 OTHER_NUMBERS = {
-    "cli",  # exit statuses
+    "cli",  # numbers of file descriptors
     "config",  # what settings take: docs/configuration.md
     "demo",
+    "exit_statuses",  # README
     "imds_tokens",  # how a token is made
     "naming",  # what AWS takes
     "names",  # what DNS takes

@@ -33,6 +33,7 @@ from imds_proxy.sts import StsThreads
 from imds_proxy.token_keys import own_token_keys, passing_token_key
 from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.limits import CallerLimits
+from imds_proxy.web.sign_on import SignOnState
 from imds_proxy.web.status import Readiness, build_status_app
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Server:
                 most_connections=most_connections(),
             ),
             pages=CredentialPages(),
+            sign_on_state=SignOnState(self._clock),
             clock=self._clock,
         )
         self._site = self._build_site(loaded)

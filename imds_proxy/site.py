@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING
 from imds_proxy.broker import Broker
 from imds_proxy.caller import Identities
 from imds_proxy.config import ListenSettings
+from imds_proxy.config.people_values import origin_of
+from imds_proxy.console import Console, ConsoleSettings
 from imds_proxy.explain import Door
+from imds_proxy.federation import Federation
 from imds_proxy.imds_tokens import TokenKeys
 from imds_proxy.resolver import DNSResolver
 from imds_proxy.role_sessions import RoleSessions
@@ -19,6 +23,8 @@ from imds_proxy.sts_settings import StsSettings
 from imds_proxy.verdict import Denied, Judge
 from imds_proxy.web.guard import Guard
 from imds_proxy.web.imds import MetadataService
+from imds_proxy.web.people import PeopleService
+from imds_proxy.web.sign_on import build_sign_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,12 +32,13 @@ if TYPE_CHECKING:
     from imds_proxy.audit import Audit
     from imds_proxy.cache import CredentialCache
     from imds_proxy.clock import Clock
-    from imds_proxy.config import Configuration, PeopleListenSettings
+    from imds_proxy.config import Configuration, PeopleListenSettings, PeopleSettings
     from imds_proxy.metrics import Metrics
     from imds_proxy.registry import AnyProvider
     from imds_proxy.web.documents import CredentialPages
     from imds_proxy.web.limits import CallerLimits
     from imds_proxy.web.listener import Service
+    from imds_proxy.web.sign_on import SignOn, SignOnState
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Workshop:
     metrics: Metrics
     limits: CallerLimits
     pages: CredentialPages
+    sign_on_state: SignOnState
     clock: Clock
 
 
@@ -52,9 +60,20 @@ class Decisions:
     """The part of a site that decides, for `explain` without a daemon."""
 
     identities: Identities
+    role_sessions: RoleSessions
+    denied: Denied
     judges: Mapping[str, Judge]
     doors: tuple[Door, ...]
     sts: Sts
+
+
+@dataclass(frozen=True)
+class People:
+    """The part of a site that is for people."""
+
+    settings: PeopleSettings
+    federation: Federation
+    sign_on: SignOn
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,7 @@ class Site:
 
     decisions: Decisions
     brokers: Mapping[str, Broker]
+    people: People | None
     tokens: TokenKeys
     region: str
     workshop: Workshop
@@ -71,7 +91,9 @@ class Site:
         """Return what answers on a listener with these settings. Raises KeyError without its provider."""
         if isinstance(listen, ListenSettings):
             return self._metadata_service(listen)
-        raise KeyError("people")
+        if self.people is None:
+            raise KeyError("people")
+        return self._people_service(listen, self.people)
 
     def _metadata_service(self, listen: ListenSettings) -> MetadataService:
         return MetadataService(
@@ -84,6 +106,21 @@ class Site:
             region=self.region,
             limits=self.workshop.limits,
             credential_pages=self.workshop.pages,
+            metrics=self.workshop.metrics,
+            clock=self.workshop.clock,
+        )
+
+    def _people_service(self, listen: PeopleListenSettings, people: People) -> PeopleService:
+        return PeopleService(
+            guard=_people_guard(listen, people.settings),
+            federation=people.federation,
+            sign_on=people.sign_on,
+            identities=self.decisions.identities,
+            base_path=people.settings.base_path,
+            public_url=people.settings.public_url,
+            callback_urls=people.settings.callback_urls,
+            limits=self.workshop.limits,
+            audit=self.workshop.audit,
             metrics=self.workshop.metrics,
             clock=self.workshop.clock,
         )
@@ -153,7 +190,7 @@ def build_decisions(
         Door(str(listen.address), _guard(listen).admits_peer, judges[listen.provider])
         for listen in settings.listen
     )
-    return Decisions(identities, judges, doors, sts)
+    return Decisions(identities, role_sessions, denied, judges, doors, sts)
 
 
 def build_site(
@@ -186,7 +223,36 @@ def build_site(
         )
         for name, judge in decisions.judges.items()
     }
-    return Site(decisions, brokers, TokenKeys(token_keys), settings.aws.region, workshop)
+    people = _build_people(configuration, providers, decisions, workshop)
+    return Site(decisions, brokers, people, TokenKeys(token_keys), settings.aws.region, workshop)
+
+
+def _build_people(
+    configuration: Configuration,
+    providers: Mapping[str, AnyProvider],
+    decisions: Decisions,
+    workshop: Workshop,
+) -> People | None:
+    settings = configuration.settings.people
+    if settings is None:
+        return None
+    federation = Federation(
+        settings.provider,
+        providers[settings.provider],
+        accounts=configuration.accounts,
+        denied=decisions.denied,
+        role_sessions=decisions.role_sessions,
+        cache=workshop.cache,
+        sts=decisions.sts,
+        console=Console(_console_settings(configuration), os.environ),
+        threads=workshop.sts_threads,
+        metrics=workshop.metrics,
+    )
+    secret = configuration.people_secret
+    sign_on = build_sign_on(
+        settings.identity, secret.get_secret_value() if secret else None, state=workshop.sign_on_state
+    )
+    return People(settings, federation, sign_on)
 
 
 def _guard(listen: ListenSettings) -> Guard:
@@ -195,6 +261,29 @@ def _guard(listen: ListenSettings) -> Guard:
         # RFC 6761 section 6.3: the one name that nobody else can make lead somewhere.
         hosts.add("localhost")
     return Guard(listen.callers, listen.callers_except, frozenset(hosts))
+
+
+def _people_guard(listen: PeopleListenSettings, people: PeopleSettings) -> Guard:
+    hosts = {str(host) for host in listen.hosts}
+    if people.public_url is not None:
+        hosts.add(origin_of(people.public_url)[1])
+    if listen.address is not None:
+        hosts.add(str(listen.address.ip))
+    if listen.address is None or listen.address.ip.is_loopback:
+        hosts.add("localhost")
+    return Guard(listen.callers, listen.callers_except, frozenset(hosts))
+
+
+def _console_settings(configuration: Configuration) -> ConsoleSettings:
+    aws = configuration.settings.aws
+    return ConsoleSettings(
+        partition=aws.partition,
+        signin_endpoint=aws.signin_endpoint,
+        console_endpoint=aws.console_endpoint,
+        duration=aws.console_duration,
+        https_proxy=aws.https_proxy,
+        ca_bundle=aws.ca_bundle,
+    )
 
 
 def _sts_settings(configuration: Configuration) -> StsSettings:

@@ -24,6 +24,7 @@ from imds_proxy.sts import StsThreads
 from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.limits import CallerLimits
 from imds_proxy.web.listener import Listener
+from imds_proxy.web.sign_on import SignOnState
 from tests.standins.daemon import write_settings
 from tests.standins.wire import WireCaller
 
@@ -126,6 +127,7 @@ class RunningSite:
                 most_connections=10_000,
             ),
             pages=CredentialPages(),
+            sign_on_state=SignOnState(clock),
             clock=clock,
         )
         self.site, listens = self._build(settings)

@@ -232,4 +232,5 @@ def check_audience(
     name = source.value(key) or min(provider_names(source), default=None)
     provider = providers.get(name) if isinstance(name, str) else None
     if provider is not None and audience not in provider.serves:
-        yield source.fault(key, f"{name} tells {' and '.join(sorted(provider.serves))} apart, not {audience}")
+        served = " and ".join(sorted(provider.serves))
+        yield source.fault(key, f"{name} is a provider for {served}, not for {audience}")

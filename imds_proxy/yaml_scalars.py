@@ -9,10 +9,7 @@ import re
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)", re.ASCII)
 _HEXADECIMAL = re.compile(r"[-+]?0x[0-9a-fA-F_]*[0-9a-fA-F][0-9a-fA-F_]*", re.ASCII)
-_FLOAT = re.compile(
-    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=e))(?:e[-+]?[0-9]+)?",
-    re.ASCII | re.IGNORECASE,
-)
+_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?", re.ASCII)
 _INFINITE = re.compile(r"([-+]?)\.(?:inf|Inf|INF)", re.ASCII)
 _NOT_A_NUMBER = frozenset({".nan", ".NaN", ".NAN"})
 _SWITCHES = {

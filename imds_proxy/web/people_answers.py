@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from imds_proxy.web.answer import Answer, Page
 from imds_proxy.web.page import CONTENT_SECURITY_POLICY, CONTENT_TYPE, render_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from imds_proxy.model import Credentials
+    from imds_proxy.web.page import Row
 
 JSON = "application/json; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -87,6 +88,28 @@ def answer_to_denial(denial: Denial, *, user: str | None = None, is_page: bool =
     if denial.ends_connection:
         answer.force_close()
     return answer
+
+
+def accounts_document(rows: Iterable[Row], *, with_id: bool, with_reason: bool) -> dict[str, Any]:
+    """Return the roles of each account: the AWS Federation Proxy's list of names, or what else was asked for.
+
+    With the id an account is `{"id": ..., "roles": [...]}`. With the reasons, which the AWS Federation Proxy
+    does not tell, it has the id, too, and each role is `{"role": ..., "reason": ...}`.
+    """
+    accounts: dict[str, list[Row]] = {}
+    for row in rows:
+        accounts.setdefault(row.account, []).append(row)
+    if not (with_id or with_reason):
+        return {account: [row.role for row in its_rows] for account, its_rows in accounts.items()}
+    return {
+        account: {
+            "id": its_rows[0].account_id,
+            "roles": [
+                {"role": row.role, "reason": row.reason} if with_reason else row.role for row in its_rows
+            ],
+        }
+        for account, its_rows in accounts.items()
+    }
 
 
 def credential_document(credentials: Credentials) -> dict[str, str | None]:

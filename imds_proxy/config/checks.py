@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from imds_proxy.config import files, people_checks, people_values, values
+from imds_proxy.config import files, old_keys, people_checks, people_values, values
 from imds_proxy.config.faults import NO_VALUE
 from imds_proxy.model import canonical_address
 
@@ -40,6 +40,7 @@ def check(source: Source) -> Iterator[Fault]:
     yield from _check_open_secrets(source)
     yield from _check_ca_bundle(source)
     yield from people_checks.check(source)
+    yield from old_keys.check(source)
     yield from _warn_of_short_ids(source)
     yield from _warn_of_region(source)
     yield from _warn_of_plain_http(source)
@@ -128,6 +129,8 @@ def _check_open_secrets(source: Source) -> Iterator[Fault]:
     paths: list[KeyPath] = [SECRET_KEY] if source.value(SECRET_KEY) is not None else []
     if isinstance(proxy, str) and "@" in proxy:
         paths.append(("aws", "https_proxy"))
+    if source.value(people_checks.BIND_PASSWORD) is not None:
+        paths.append(people_checks.BIND_PASSWORD)
     for path in paths:
         yield from check_secrecy(source, path)
 

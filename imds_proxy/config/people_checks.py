@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LISTEN = ("people", "listen")
 IDENTITY = ("people", "identity")
 SECRET_FILE = (*IDENTITY, "secret_file")
+BIND_PASSWORD = (*IDENTITY, "ldap", "ldap_bind_password")
 
 _WAYS = ("header", "peer", "ldap")
 _OF_HEADER = ("trusted", "secret_file", "secret_header")

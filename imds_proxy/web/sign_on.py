@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imds_proxy.daemon_threads import DaemonThreads
+from imds_proxy.directory.verify import verify
+from imds_proxy.web.basic import BasicSignOn
 from imds_proxy.web.identity import NotIdentified, SignOn
 from imds_proxy.web.local_user import LocalUser
+from imds_proxy.web.login_throttle import LoginThrottle
 from imds_proxy.web.trusted_proxy import TrustedProxy
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ THREADS = 8
 """Questions to NSS and LDAP at a time."""
 
 _LONGEST_LINE = 64
+_LDAP_GRACE = 1.0
+"""Seconds beyond the directory's own `timeout` until it is given up from outside."""
 
 
 class SignOnState:
@@ -27,6 +32,7 @@ class SignOnState:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.threads = DaemonThreads("who is asking", most=THREADS, longest_line=_LONGEST_LINE)
+        self.throttle = LoginThrottle(clock)
 
 
 def build_sign_on(identity: IdentitySettings, secret: str | None, *, state: SignOnState) -> SignOn:
@@ -37,5 +43,14 @@ def build_sign_on(identity: IdentitySettings, secret: str | None, *, state: Sign
             trusted=identity.trusted,
             secret=secret,
             secret_header=identity.secret_header,
+        )
+    directory = identity.ldap
+    if directory is not None:
+        return BasicSignOn(
+            lambda user, password: verify(directory, user, password),
+            patience=directory.timeout + _LDAP_GRACE,
+            threads=state.threads,
+            throttle=state.throttle,
+            clock=state.clock,
         )
     return LocalUser(state.threads)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
+from imds_proxy.config import old_keys
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
@@ -68,6 +70,9 @@ def describe(
     for details in error.errors(include_url=False, include_input=False):
         place = _place(details, source, model, path)
         if _is_about_broken_items(details, source, place):
+            continue
+        if details["type"] == "extra_forbidden" and (old := old_keys.explain(source, place)):
+            yield from old
             continue
         if details["type"] == "extra_forbidden":
             known = {*_keys_at(model, details["loc"][:-1]), *(other_keys if len(details["loc"]) == 1 else ())}

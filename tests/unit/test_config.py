@@ -347,6 +347,7 @@ _KEYS = st.sampled_from(
         *("connections", "log", "level", "people", "unix", "tls", "certificate", "key", "client_ca", "mode"),
         *("identity", "header", "trusted", "secret_file", "secret_header", "peer", "callback_urls", "group"),
         *("public_url", "base_path", "signin_endpoint", "console_duration", "zzz"),
+        *("api", "user_identification", "environment_field", "log_level"),
     ]
 )
 _SCALARS = (

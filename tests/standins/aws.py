@@ -11,6 +11,7 @@ Expired session keys are refused for every service. Unsigned requests to these p
     POST   /faults    [{"kind", "seconds", "role", "times"}, ...]: exactly these are on from now
     POST   /roles     [{"name", "account", ...}, ...], see aws_world.RoleSpecification
     DELETE /roles     [{"name", "account"}, ...]
+    POST   /users     {"name", "account", "policies"}, see aws_world.UserSpecification
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from xml.sax.saxutils import escape
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 from yarl import URL
 
-from tests.standins.aws_world import RoleSpecification, World
+from tests.standins.aws_world import RoleSpecification, UserSpecification, World
 from tests.standins.strict_sts import AssumeRole, Signer, StsError, check_parameters, check_role
 from tests.standins.sts_faults import ERRORS, MALFORMED, Fault, Faults
 
@@ -56,6 +57,7 @@ class Call:
     tags: dict[str, str]
     policy: str | None
     external_id: str | None
+    source_identity: str | None
     outcome: str = "unanswered"
     access_key_id: str | None = None
 
@@ -112,6 +114,8 @@ class Front:
                 case ("POST", "/roles"):
                     wanted = [RoleSpecification(**role) for role in await request.json()]
                     return web.json_response([self._world.add_role(role) for role in wanted])
+                case ("POST", "/users"):
+                    return web.json_response(self._world.add_user(UserSpecification(**await request.json())))
                 case ("DELETE", "/roles"):
                     for role in await request.json():
                         self._world.remove_role(**role)
@@ -145,7 +149,8 @@ class Front:
         try:
             if signer is not None:  # moto refuses unknown keys and wrong signatures
                 check_parameters(call)
-                check_role(call, signer, self._world.role(call.role_arn, call.account_id))
+                role = self._world.role(call.role_arn, call.account_id)
+                check_role(call, signer, role, {"aws:sourceip": request.remote or ""})
         except StsError as error:
             self._finish(index, error.code)
             return _error(error)
@@ -153,6 +158,8 @@ class Front:
         lifetimes = [fault.seconds for fault in faults if fault.kind == "lifetime"]
         if answer.status == 200:
             answer = self._issue(index, answer, lifetimes[0] if lifetimes else call.duration)
+            carried = call.source_identity or (signer.source_identity if signer else None)
+            self._world.set_source_identity(_text_between(answer.body, "AccessKeyId") or "", carried)
         else:
             self._finish(index, _text_between(answer.body, "Code") or str(answer.status))
         return _pass_on(answer)
@@ -168,6 +175,7 @@ class Front:
                 tags=dict(call.tags),
                 policy=call.policy,
                 external_id=call.external_id,
+                source_identity=call.source_identity,
             )
         )
         return len(self._calls) - 1

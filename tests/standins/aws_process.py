@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -30,6 +30,7 @@ class AssumeRoleCall:
     tags: dict[str, str]
     policy: str | None
     external_id: str | None
+    source_identity: str | None
     outcome: str
     access_key_id: str | None
 
@@ -62,6 +63,12 @@ class Aws:
     def add_roles(self, *names: str, **shared: object) -> list[str]:
         """Create roles that share all but the name (account, external_id ...); return their ARNs."""
         return list(self._ask("POST", "/roles", [{"name": name, **shared} for name in names]))
+
+    def add_user(self, name: str, account: str, *policies: object) -> Aws:
+        """Create a user with these policies and no other; return the stand-in as that user sees it."""
+        wanted = {"name": name, "account": account, "policies": policies}
+        access_key_id, secret = self._ask("POST", "/users", wanted)
+        return replace(self, access_key_id=access_key_id, secret_access_key=secret)
 
     def remove_role(self, name: str, account: str) -> None:
         """Take a role away."""

@@ -35,11 +35,40 @@ class RoleSpecification:
     trust_policy: dict[str, object] | None = None
 
 
+@dataclass(frozen=True)
+class UserSpecification:
+    """A user to create, with these policies and no other."""
+
+    name: str
+    account: str
+    policies: list[dict[str, object]]
+
+
+_GATEWAY = UserSpecification(
+    GATEWAY_USER,
+    MAIN_ACCOUNT,
+    [
+        {
+            "Version": "2012-10-17",
+            "Statement": {
+                "Effect": "Allow",
+                "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity", "iam:GetRole"],
+                "Resource": "*",
+            },
+        }
+    ],
+)
+_TRUSTS_EVERYBODY = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:*"}],
+}
+
+
 class World:
     """moto with a server of its own on loopback: signatures and the users' and roles' policies are enforced.
 
-    There is one user, the gateway's, in the main account. Each role may read its own folder of its
-    account's bucket: `s3://objects-ACCOUNT/ROLE/hello.txt` holds `hello from ACCOUNT/ROLE`.
+    There is one user, the gateway's, in the main account, until a test adds others. Each role may read its
+    own folder of its account's bucket: `s3://objects-ACCOUNT/ROLE/hello.txt` holds `hello from ACCOUNT/ROLE`.
     """
 
     def __init__(self) -> None:
@@ -47,19 +76,22 @@ class World:
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.url = f"http://{host}:{port}"
-        self.access_key_id, self.secret_access_key = self._create_gateway_user()
+        self._trust_policies: dict[str, str] = {}
+        self._source_identities: dict[str, str] = {}
+        self.access_key_id, self.secret_access_key = self.add_user(_GATEWAY)
         requests.post(f"{self.url}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
 
-    def _create_gateway_user(self) -> tuple[str, str]:
-        iam = iam_backends[MAIN_ACCOUNT][PARTITION]
-        iam.create_user("us-east-1", GATEWAY_USER)
-        allowed = {
-            "Effect": "Allow",
-            "Action": ["sts:AssumeRole", "sts:TagSession", "iam:GetRole"],
-            "Resource": "*",
-        }
-        iam.put_user_policy(GATEWAY_USER, "gateway", _document(allowed))
-        key = iam.create_access_key(GATEWAY_USER)
+    def add_user(self, wanted: UserSpecification) -> tuple[str, str]:
+        """Create a user; return the id and the secret of its access key."""
+        iam = iam_backends[wanted.account][PARTITION]
+        if wanted.name in iam.users:
+            for key in list(iam.users[wanted.name].access_keys):
+                iam.delete_access_key(key.access_key_id, wanted.name)
+            del iam.users[wanted.name]
+        iam.create_user("us-east-1", wanted.name)
+        for number, policy in enumerate(wanted.policies):
+            iam.put_user_policy(wanted.name, f"policy-{number}", json.dumps(policy))
+        key = iam.create_access_key(wanted.name)
         return str(key.access_key_id), str(key.secret_access_key)
 
     @property
@@ -73,15 +105,16 @@ class World:
         self.remove_role(wanted.account, wanted.name)
         created = iam.create_role(
             role_name=wanted.name,
-            assume_role_policy_document=json.dumps(
-                wanted.trust_policy or self._trust_policy(wanted.external_id)
-            ),
+            # The front, which knows conditions, judges by the real one: moto would refuse what they allow.
+            assume_role_policy_document=json.dumps(_TRUSTS_EVERYBODY),
             path=wanted.path,
             permissions_boundary=None,
             description="",
             tags=[],
             max_session_duration=str(wanted.max_session_duration),
         )
+        trust_policy = wanted.trust_policy or self._trust_policy(wanted.external_id)
+        self._trust_policies[str(created.arn)] = json.dumps(trust_policy)
         bucket = self._bucket(wanted.account)
         readable = f"arn:aws:s3:::{bucket}/{wanted.name}/*"
         allowed = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": readable}
@@ -91,14 +124,12 @@ class World:
         return str(created.arn)
 
     def _trust_policy(self, external_id: str | None) -> dict[str, object]:
-        statement: dict[str, object] = {
-            "Effect": "Allow",
-            "Principal": {"AWS": self.gateway_arn},
-            "Action": ["sts:AssumeRole", "sts:TagSession"],
-        }
+        trusted = {"Effect": "Allow", "Principal": {"AWS": self.gateway_arn}}
+        assume: dict[str, object] = {**trusted, "Action": "sts:AssumeRole"}
         if external_id is not None:
-            statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
-        return {"Version": "2012-10-17", "Statement": [statement]}
+            assume["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+        extras = {**trusted, "Action": ["sts:TagSession", "sts:SetSourceIdentity"]}
+        return {"Version": "2012-10-17", "Statement": [assume, extras]}
 
     @staticmethod
     def _bucket(account: str) -> str:
@@ -122,21 +153,35 @@ class World:
             if role.arn == arn:
                 return Role(
                     arn=str(role.arn),
-                    trust_policy=str(role.assume_role_policy_document),
+                    trust_policy=self._trust_policies[arn],
                     max_session_duration=int(role.max_session_duration or 3600),
                 )
         return None
+
+    def set_source_identity(self, access_key_id: str, source_identity: str | None) -> None:
+        """Remember what the session with this key carries, which moto does not."""
+        if source_identity is not None:
+            self._source_identities[access_key_id] = source_identity
 
     def signer(self, access_key_id: str) -> Signer | None:
         """Return who owns an access key, or None for a key that nobody was given."""
         for account, backends in list(iam_backends.items()):
             for user in backends[PARTITION].users.values():
                 if any(key.access_key_id == access_key_id for key in user.access_keys):
-                    return Signer(str(user.arn), account)
+                    return Signer(str(user.arn), account, policies=tuple(user.policies.values()))
         for account, sessions in list(sts_backends.items()):
             session: Any = sessions[PARTITION].get_assumed_role_from_access_key(access_key_id)
             if session is not None:
-                return Signer(str(session.arn), account, is_session=True)
+                roles: Any = iam_backends[account][PARTITION].get_roles()
+                policies = [role.policies.values() for role in roles if role.arn == session.role_arn]
+                return Signer(
+                    str(session.arn),
+                    account,
+                    is_session=True,
+                    policies=tuple(policies[0]) if policies else (),
+                    source_identity=self._source_identities.get(access_key_id),
+                    role_arn=str(session.role_arn),
+                )
         return None
 
 

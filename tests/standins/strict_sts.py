@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+
+from tests.standins.iam_policies import ALLOW_ALL, Asked, decide, names_principal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +22,13 @@ _ROLE_ARN = re.compile(r"arn:[\w-]+:iam::(\d{12}):role/[\x21-\x7e]+")
 _LONGEST_POLICY = 2048
 _MOST_TAGS = 50
 _CHAINED_DURATION = 3600
-_UNDERSTOOD_CONDITIONS = frozenset({"sts:externalid", "sts:rolesessionname", "aws:principalarn"})
+# Service authorization reference, "Condition keys for AWS STS": which of them each action knows.
+_CONDITION_KEYS = {
+    "sts:AssumeRole": {"sts:externalid", "sts:rolesessionname", "sts:sourceidentity"},
+    "sts:TagSession": set(),
+    "sts:SetSourceIdentity": {"sts:sourceidentity"},
+}
+_TAGGED_ACTIONS = frozenset({"sts:AssumeRole", "sts:TagSession"})
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,13 @@ class Signer:
     arn: str
     account_id: str
     is_session: bool = False
+    policies: tuple[str, ...] = field(default=(ALLOW_ALL,), repr=False)
+    """Its own policies."""
+    source_identity: str | None = None
+    """What its session carries, and every session that it opens."""
+
+    role_arn: str | None = None
+    """Of a session: the role, by which policies know it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,7 @@ class AssumeRole:
     tags: tuple[tuple[str, str], ...] = ()
     policy: str | None = None
     external_id: str | None = None
+    source_identity: str | None = None
 
     @classmethod
     def parse(cls, form: Mapping[str, str]) -> AssumeRole:
@@ -76,6 +91,7 @@ class AssumeRole:
             tags=tuple(_tags(form)),
             policy=form.get("Policy"),
             external_id=form.get("ExternalId"),
+            source_identity=form.get("SourceIdentity"),
         )
 
     @property
@@ -145,6 +161,13 @@ def _optional(call: AssumeRole) -> Iterator[str]:
             yield _violation(
                 call.external_id, "externalId", r"satisfy regular expression pattern: [\w+=,.@:\/-]*"
             )
+    if call.source_identity is not None:
+        if not 2 <= len(call.source_identity) <= 64:
+            yield _violation(call.source_identity, "sourceIdentity", "have length between 2 and 64")
+        if not _SESSION_NAME.fullmatch(call.source_identity):
+            yield _violation(
+                call.source_identity, "sourceIdentity", r"satisfy regular expression pattern: [\w+=,.@-]*"
+            )
     if call.policy is not None and not 1 <= len(call.policy) <= _LONGEST_POLICY:
         yield _violation(call.policy, "policy", f"have length less than or equal to {_LONGEST_POLICY}")
 
@@ -176,13 +199,24 @@ def _check_policy(policy: str) -> None:
         raise StsError(400, "MalformedPolicyDocument", "This policy contains invalid Json")
 
 
-def check_role(call: AssumeRole, signer: Signer, role: Role | None) -> None:
-    """Raise StsError when the role is missing, does not trust the signer, or allows no session that long."""
-    actions = ["sts:AssumeRole", *(["sts:TagSession"] if call.tags else [])]
+def check_role(
+    call: AssumeRole, signer: Signer, role: Role | None, network: Mapping[str, str] | None = None
+) -> None:
+    """Raise StsError when the role is missing, does not let the signer in, or allows no session that long.
+
+    `network` are the condition keys that say where the call comes from.
+    """
+    actions = ["sts:AssumeRole"]
+    if call.tags:
+        actions.append("sts:TagSession")
+    if call.source_identity or signer.source_identity:
+        actions.append("sts:SetSourceIdentity")
     for action in actions:
-        if role is None or not trusts(role.trust_policy, action, call, signer):
+        if role is None or not _is_allowed(role, signer, _asked(call, signer, action, network or {})):
             text = f"User: {signer.arn} is not authorized to perform: {action} on resource: {call.role_arn}"
             raise StsError(403, "AccessDenied", text)
+    if signer.source_identity not in {None, call.source_identity or signer.source_identity}:
+        raise StsError(403, "AccessDenied", "The source identity of a session can't be changed")
     assert role is not None
     if signer.is_session and call.duration > _CHAINED_DURATION:
         limit = "the 1 hour session limit for roles assumed by role chaining"
@@ -192,53 +226,26 @@ def check_role(call: AssumeRole, signer: Signer, role: Role | None) -> None:
         raise StsError(400, "ValidationError", text)
 
 
-def trusts(trust_policy: str, action: str, call: AssumeRole, signer: Signer) -> bool:
-    """Tell whether a role's trust policy lets the signer make this call: an Allow and no Deny.
-
-    Raises ValueError for a policy that has more than this stand-in understands, rather than guess.
-    """
-    statements = json.loads(trust_policy)["Statement"]
-    effects = {
-        statement["Effect"]
-        for statement in (statements if isinstance(statements, list) else [statements])
-        if _concerns(statement, action, call, signer)
-    }
-    return effects == {"Allow"}
-
-
-def _listed(value: object) -> list[str]:
-    return [str(part) for part in value] if isinstance(value, list) else [str(value)]
-
-
-def _concerns(statement: Mapping[str, object], action: str, call: AssumeRole, signer: Signer) -> bool:
-    if unknown := set(statement) - {"Sid", "Effect", "Principal", "Action", "Condition"}:
-        raise ValueError(f"a trust policy with {sorted(unknown)} is beyond this stand-in")
-    principal = statement["Principal"]
-    trusted = _listed(principal["AWS"]) if isinstance(principal, dict) else _listed(principal)
-    names = {"*", signer.arn, signer.account_id, f"arn:aws:iam::{signer.account_id}:root"}
-    if names.isdisjoint(trusted):
+def _is_allowed(role: Role, signer: Signer, asked: Asked) -> bool:
+    """Tell whether both sides agree; within an account a role that names the signer is enough."""
+    own, trust = decide(signer.policies, asked), decide((role.trust_policy,), asked)
+    if own is False or not trust:
         return False
-    if not any(fnmatchcase(action.lower(), pattern.lower()) for pattern in _listed(statement["Action"])):
-        return False
-    conditions = statement.get("Condition", {})
-    assert isinstance(conditions, dict)
-    return all(
-        _holds(operator, key, _listed(wanted), call, signer)
-        for operator, keys in conditions.items()
-        for key, wanted in keys.items()
-    )
+    is_same_account = role.arn.split(":")[4] == signer.account_id
+    return own is True or (is_same_account and names_principal(role.trust_policy, asked))
 
 
-def _holds(operator: str, key: str, wanted: list[str], call: AssumeRole, signer: Signer) -> bool:
-    if key.lower() not in _UNDERSTOOD_CONDITIONS or operator not in {"StringEquals", "StringLike"}:
-        raise ValueError(f"the condition {operator} {key} is beyond this stand-in")
-    actual = {
+def _asked(call: AssumeRole, signer: Signer, action: str, network: Mapping[str, str]) -> Asked:
+    parameters = {
         "sts:externalid": call.external_id,
         "sts:rolesessionname": call.session_name,
-        "aws:principalarn": signer.arn,
-    }[key.lower()]
-    if actual is None:
-        return False
-    if operator == "StringEquals":
-        return actual in wanted
-    return any(fnmatchcase(actual, pattern) for pattern in wanted)
+        "sts:sourceidentity": call.source_identity or signer.source_identity,
+    }
+    known = _CONDITION_KEYS[action]
+    context: dict[str, str | tuple[str, ...]] = {
+        key: value for key, value in parameters.items() if key in known and value is not None
+    }
+    if action in _TAGGED_ACTIONS and call.tags:
+        context["aws:tagkeys"] = tuple(key for key, _ in call.tags)
+        context |= {f"aws:requesttag/{key.lower()}": value for key, value in call.tags}
+    return Asked(signer.role_arn or signer.arn, action, call.role_arn, {**context, **network})

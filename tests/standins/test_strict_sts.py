@@ -21,6 +21,11 @@ def role_that_trusts(principal: object, *, actions: object = "sts:AssumeRole", *
     return Role(GOOD.role_arn, json.dumps({"Statement": [statement]}))
 
 
+def may(*actions: str) -> str:
+    """Return a policy of a user's own."""
+    return json.dumps({"Statement": {"Effect": "Allow", "Action": list(actions), "Resource": "*"}})
+
+
 def test_form_is_read_as_it_was_sent() -> None:
     """Every parameter of the query protocol arrives, tags in their order."""
     form = {
@@ -28,6 +33,7 @@ def test_form_is_read_as_it_was_sent() -> None:
         "RoleSessionName": "name",
         "DurationSeconds": "900",
         "ExternalId": "id",
+        "SourceIdentity": "source",
         "Policy": "{}",
         "Tags.member.2.Key": "b",
         "Tags.member.2.Value": "2",
@@ -35,7 +41,7 @@ def test_form_is_read_as_it_was_sent() -> None:
         "Tags.member.1.Value": "1",
     }
     call = AssumeRole.parse(form)
-    assert call == AssumeRole(GOOD.role_arn, "name", 900, (("a", "1"), ("b", "2")), "{}", "id")
+    assert call == AssumeRole(GOOD.role_arn, "name", 900, (("a", "1"), ("b", "2")), "{}", "id", "source")
     assert (call.role_name, call.account_id) == ("demo", "210987654321")
 
 
@@ -48,6 +54,7 @@ def test_form_is_read_as_it_was_sent() -> None:
         replace(GOOD, duration=43200, external_id="a:/b", tags=(("Ort", "Tübingen 1"),)),
         replace(GOOD, tags=tuple((f"key{number}", "") for number in range(50))),
         replace(GOOD, policy='{"Statement": []}'),
+        replace(GOOD, source_identity="tuvfoo42.valid.example"),
     ],
 )
 def test_parameters_within_limits(good: AssumeRole) -> None:
@@ -68,6 +75,9 @@ def test_parameters_within_limits(good: AssumeRole) -> None:
         (replace(GOOD, duration=899), "ValidationError"),
         (replace(GOOD, duration=43201), "ValidationError"),
         (replace(GOOD, external_id="x"), "ValidationError"),
+        (replace(GOOD, source_identity="x"), "ValidationError"),
+        (replace(GOOD, source_identity="x" * 65), "ValidationError"),
+        (replace(GOOD, source_identity="a:b"), "ValidationError"),
         (replace(GOOD, external_id="a b"), "ValidationError"),
         (replace(GOOD, tags=tuple((f"key{number}", "") for number in range(51))), "ValidationError"),
         (replace(GOOD, tags=(("", "value"),)), "ValidationError"),
@@ -147,6 +157,49 @@ def test_tags_need_their_own_permission() -> None:
     check_role(tagged, SIGNER, role_that_trusts(SIGNER.arn, actions=["sts:AssumeRole", "sts:TagSession"]))
     with pytest.raises(StsError, match="sts:TagSession"):
         check_role(tagged, SIGNER, role_that_trusts(SIGNER.arn))
+
+
+def test_a_source_identity_needs_its_own_permission() -> None:
+    """From the role and from whoever signs; and once set it is in all that follows."""
+    named = replace(GOOD, source_identity="host.example")
+    role = role_that_trusts(SIGNER.arn, actions=["sts:AssumeRole", "sts:SetSourceIdentity"])
+    check_role(named, SIGNER, role)
+    with pytest.raises(StsError, match="sts:SetSourceIdentity"):
+        check_role(named, SIGNER, role_that_trusts(SIGNER.arn))
+    with pytest.raises(StsError, match="sts:SetSourceIdentity"):
+        check_role(named, replace(SIGNER, policies=(may("sts:AssumeRole"),)), role)
+    chained = replace(SIGNER, is_session=True, source_identity="other.example")
+    check_role(GOOD, chained, role)
+    with pytest.raises(StsError, match="sts:SetSourceIdentity"):
+        check_role(GOOD, chained, role_that_trusts(SIGNER.arn))
+    with pytest.raises(StsError, match="can't be changed"):
+        check_role(named, chained, role)
+
+
+def test_both_accounts_have_to_agree() -> None:
+    """Without a policy of its own a user gets into no other account; into its own if a role names it."""
+    nobody = replace(SIGNER, policies=())
+    here = replace(GOOD, role_arn="arn:aws:iam::000123456789:role/demo")
+    check_role(here, nobody, replace(role_that_trusts(SIGNER.arn), arn=here.role_arn))
+    for call, principal in (
+        (GOOD, SIGNER.arn),
+        (here, "arn:aws:iam::000123456789:root"),
+        (here, "000123456789"),
+    ):
+        role = replace(role_that_trusts(principal), arn=call.role_arn)
+        check_role(call, SIGNER, role)
+        with pytest.raises(StsError, match="AccessDenied"):
+            check_role(call, nobody, role)
+
+
+def test_conditions_that_an_action_does_not_know() -> None:
+    """An external id is no part of sts:TagSession: a statement for both of them refuses the tags."""
+    tagged = replace(GOOD, tags=(("key", "value"),), external_id="wanted")
+    both = ["sts:AssumeRole", "sts:TagSession"]
+    role = role_that_trusts(SIGNER.arn, actions=both, StringEquals={"sts:ExternalId": "wanted"})
+    check_role(replace(tagged, tags=()), SIGNER, role)
+    with pytest.raises(StsError, match="sts:TagSession"):
+        check_role(tagged, SIGNER, role)
 
 
 def test_duration_beyond_the_role() -> None:

@@ -149,6 +149,8 @@ class RoleAssumer:
             request["Policy"] = session.policy
         if session.external_id is not None:
             request["ExternalId"] = session.external_id
+        if session.source_identity is not None:
+            request["SourceIdentity"] = session.source_identity
         answer = self._send(request)
         keys = answer["Credentials"]
         return Credentials(

@@ -224,14 +224,7 @@ def _read_account(name: str, given: object, found: list[Fault]) -> Account | Non
     if len(str(shown)) < _ID_DIGITS:
         text = f'read as "{settings.id}": an id has {_ID_DIGITS} digits, write the zeros in a text'
         found.append(source.fault((name, "id"), text, is_warning=True))
-    return Account(
-        name=name,
-        id=settings.id,
-        path=settings.path,
-        external_id=settings.external_id,
-        session_tags=tuple(settings.session_tags.items()),
-        policy=settings.policy,
-    )
+    return settings.named(name)
 
 
 def _as_texts(value: object) -> Any:

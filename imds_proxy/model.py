@@ -35,6 +35,8 @@ class Account:
     session_tags: tuple[tuple[str, str], ...] = ()
     policy: str | None = None
     """A session policy, as JSON text."""
+    has_source_identity: bool = False
+    """Whether STS is told whose session it is, in a way that the session can't change or lose."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,6 +69,7 @@ class RoleSession:
     tags: tuple[tuple[str, str], ...] = ()
     policy: str | None = None
     external_id: str | None = field(default=None, repr=False)
+    source_identity: str | None = None
     is_person: bool = False
     """Whether it is a person's: one with a machine's name for a login must not share its credentials."""
 

@@ -70,6 +70,7 @@ class RoleSessions:
             tags=tuple((key, _fill_in(value, caller, address)) for key, value in account.session_tags),
             policy=account.policy,
             external_id=account.external_id,
+            source_identity=session_name if account.has_source_identity else None,
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr, ValidationError
 
 from imds_proxy.config import checks, faults, files, people_checks, sections
-from imds_proxy.config.settings import AccountSettings, Settings
+from imds_proxy.config.settings import Settings
 from imds_proxy.model import Account
 from imds_proxy.yaml_source import Source, read_source
 
@@ -80,7 +80,7 @@ def read_configuration(path: Path, environ: Mapping[str, str]) -> Reading:
         configuration = Configuration(
             settings=settings,
             providers=providers,
-            accounts={name: _account(name, account) for name, account in settings.accounts.items()},
+            accounts={name: account.named(name) for name, account in settings.accounts.items()},
             secret_key=SecretStr(secret_key) if secret_key else settings.aws.secret_key,
             token_keys=token_keys or (),
             people_secret=SecretStr(people_secret) if people_secret else None,
@@ -141,14 +141,3 @@ def _read_file(source: Source, path: KeyPath, parse: Callable[[str], T], found: 
     except ValueError as error:
         found.append(source.fault(path, f"{file}: {error}"))
     return None
-
-
-def _account(name: str, settings: AccountSettings) -> Account:
-    return Account(
-        name=name,
-        id=settings.id,
-        path=settings.path,
-        external_id=settings.external_id,
-        session_tags=tuple(settings.session_tags.items()),
-        policy=settings.policy,
-    )

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from imds_proxy.config import aws_values, fields
 from imds_proxy.config.people import PeopleSettings
 from imds_proxy.config.section import LEFT_OUT, Section, fill_in_callers, fill_in_provider, hide_default
+from imds_proxy.model import Account
 
 
 class ListenSettings(Section):
@@ -69,9 +70,31 @@ class AccountSettings(Section):
     session_tags: Mapping[fields.TagKey, fields.TagValue] = Field(
         default={}, description="Tags of every session; {name} and {address} stand for the caller's."
     )
+    source_identity: bool = Field(
+        default=False, description="Whether sessions carry the caller's name as their source identity."
+    )
     policy: fields.Policy | None = Field(
         default=None, description="A session policy that narrows every role, as a map or JSON text."
     )
+
+    def named(self, name: str) -> Account:
+        """Return the account as the rest of the program knows it."""
+        return Account(
+            name=name,
+            id=self.id,
+            path=self.path,
+            external_id=self.external_id,
+            session_tags=tuple(self.session_tags.items()),
+            policy=self.policy,
+            has_source_identity=self.source_identity,
+        )
+
+    @field_validator("source_identity", mode="after")
+    @classmethod
+    def _check_source_identity(cls, is_wanted: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  pydantic's
+        if is_wanted and (info.context or {}).get("session") == "shared":
+            raise ValueError("with `session: shared` all callers share a session: it would be nobody's")
+        return is_wanted
 
     @field_validator("session_tags", mode="after")
     @classmethod

@@ -109,7 +109,7 @@ def test_values_have_types(tmp_path: Path) -> None:
         providers: {a: {type: simple, x: 1}, b: {module: site.machines, class: Machines}}
         accounts:
           main: {id: 000123456789, path: /machines/, external_id: abc, policy: {a: [b]},
-                 session_tags: {host: "{name}", gateway: one}}
+                 session_tags: {host: "{name}", gateway: one}, source_identity: true}
         aws: {region: cn-north-1, session_duration: 12h, session: per-caller, console_duration: 15m}
         dns: {nameservers: [10.77.0.3, "[fd00::3]:5353"], recheck: 0, stale: 0s}
         hosts: {"::ffff:10.0.0.5": Tuvfoo42.valid.example.}
@@ -135,6 +135,7 @@ def test_values_have_types(tmp_path: Path) -> None:
         external_id="abc",
         session_tags=(("host", "{name}"), ("gateway", "one")),
         policy='{"a":["b"]}',
+        has_source_identity=True,
     )
     assert (made.aws.session_duration, made.aws.partition) == (43200, "aws-cn")
     assert made.aws.console_duration == 900

@@ -201,6 +201,9 @@ accounts:
     session_tags:
       gateway: one
       host: "{name}"            #! accounts.a.session_tags.host: with `session: shared` all callers share a session: nothing can fill a placeholder
+    source_identity: true       #! accounts.a.source_identity: with `session: shared` all callers share a session: it would be nobody's
+  b: {id: "123456789013", source_identity: false}
+  c: {id: "123456789014", source_identity: perhaps}   #! accounts.c.source_identity: must be true or false
 """,
     "aws": """
 aws:

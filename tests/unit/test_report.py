@@ -64,6 +64,7 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "accounts.main.path: /    # default",
         "accounts.main.external_id: ********    # a.yaml:8",
         "accounts.main.session_tags: {}    # default",
+        "accounts.main.source_identity: false    # default",
         'accounts.main.policy: {"a":"b"}    # a.yaml:8',
         "aws.region: cn-north-1    # $AWS_REGION",
         "aws.session_duration: 2h    # a.yaml:12",

@@ -55,6 +55,18 @@ def test_all_of_it() -> None:
     )
 
 
+def test_the_source_identity_is_the_session_name() -> None:
+    """Where the account wants one: a machine's name or address, a person's login. Else there is none."""
+    account = replace(ACCOUNT, has_source_identity=True)
+    machine = PER_CALLER.session_for(grant(), account, (NAME,), ADDRESS)
+    nameless = PER_CALLER.session_for(grant(), account, (), ADDRESS)
+    person = PER_CALLER.session_of_person(grant(), account, "Jörg", None)
+    assert (machine.source_identity, nameless.source_identity) == (NAME, "10.0.0.5")
+    assert person.source_identity == person.session_name == naming.session_name("Jörg")
+    assert PER_CALLER.session_for(grant(), ACCOUNT, (NAME,), ADDRESS).source_identity is None
+    assert machine != PER_CALLER.session_for(grant(), ACCOUNT, (NAME,), ADDRESS)
+
+
 @pytest.mark.parametrize(
     ("names", "address", "name"),
     [

@@ -75,12 +75,12 @@ async def test_credentials(asking: Asking, aws: Aws) -> None:
         "tuvfoo42.valid.example",
         3600,
     )
-    assert (call.tags, call.policy, call.external_id) == ({}, None, None)
+    assert (call.tags, call.policy, call.external_id, call.source_identity) == ({}, None, None, None)
     assert asking.outcomes == {"success": 1}
 
 
 async def test_all_that_shapes_a_session(asking: Asking, aws: Aws) -> None:
-    """Tags, session policy, external id and duration reach AWS as they are in the role session."""
+    """Tags, policy, external id, source identity and duration reach AWS as they are in the role session."""
     aws.add_roles("special", account=OTHER, external_id="ext:7", max_session_duration=43200)
     policy = json.dumps({"Version": "2012-10-17", "Statement": []})
     session = session_for(
@@ -90,12 +90,14 @@ async def test_all_that_shapes_a_session(asking: Asking, aws: Aws) -> None:
         tags=(("machine", "tuvfoo42"), ("Net", "10.0.0.5")),
         policy=policy,
         external_id="ext:7",
+        source_identity="tuvfoo42.valid.example",
     )
     credentials = await asking.sts.assume(session)
     (call,) = aws.calls()
     assert call.role_arn == f"arn:aws:iam::{OTHER}:role/special"
     assert call.tags == {"machine": "tuvfoo42", "Net": "10.0.0.5"}
     assert (call.policy, call.external_id, call.duration) == (policy, "ext:7", 43200)
+    assert call.source_identity == "tuvfoo42.valid.example"
     assert credentials.account_id == OTHER
 
 

@@ -37,16 +37,21 @@ def escape(value: str) -> str:
 
 def check_filter(text: str) -> str:
     """Return `text` if it may be a filter. Raises ValueError; the server knows the rest of the grammar."""
-    depth = 0
-    for character in text:
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if depth < 1 and character != ")":
-            break
-    if not text.startswith("(") or depth != 0 or not text.isprintable():
+    if not _is_one_pair(text) or not text.isprintable():
         raise ValueError(f"{text!r} is not a filter such as (objectClass=groupOfNames)")
     if USER in text:
         raise ValueError(f"{USER} has no place in this filter: members are found by member_attribute")
     return text
+
+
+def _is_one_pair(text: str) -> bool:
+    """Tell whether a text is a pair of parentheses, with whole pairs in it."""
+    depth = 0
+    for place, character in enumerate(text, 1):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 1:
+            return character == ")" and place == len(text) > 1
+    return False
 
 
 def parse_user_filter(text: str) -> UserFilter:

@@ -33,7 +33,7 @@ class Server:
             path = unquote(rest)
             if path.startswith("/") and path.isprintable():
                 return cls(uri, scheme, "", 0, path)
-            raise ValueError(f"{uri!r} is not ldapi://PATH such as ldapi://%2Frun%2Fslapd%2Fldapi")
+            raise ValueError("is not ldapi://PATH such as ldapi://%2Frun%2Fslapd%2Fldapi")
         try:
             url = urlsplit(uri)
             host, port = url.hostname or "", url.port
@@ -41,7 +41,7 @@ class Server:
         except ValueError:
             host, port, is_bare = "", None, False
         if scheme not in _PORTS or port == 0 or not is_bare or not _is_host(host):
-            raise ValueError(f"{uri!r} is not ldaps://HOST[:PORT] or ldap://HOST[:PORT]")
+            raise ValueError("is not ldaps://HOST[:PORT] or ldap://HOST[:PORT]")
         return cls(uri, scheme, host, port or _PORTS[scheme])
 
     @property

@@ -67,6 +67,11 @@ def _read_duration(value: object) -> object:
     return float(match[1]) / (1000 if match[2] == "ms" else 1)
 
 
+def _check_uri(text: str) -> str:
+    Server.parse(text)
+    return text
+
+
 def _check_dn(text: str) -> str:
     if "=" not in text or not text.isprintable():
         raise ValueError(f"{text!r} is not a distinguished name such as ou=people,dc=valid,dc=example")
@@ -131,7 +136,9 @@ class DirectorySettings(ProviderSettings):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    servers: Annotated[tuple[str, ...], BeforeValidator(_read_servers)] = Field(
+    servers: Annotated[
+        tuple[Annotated[str, AfterValidator(_check_uri)], ...], BeforeValidator(_read_servers)
+    ] = Field(
         min_length=1,
         validation_alias=_named("servers"),
         description="URIs, tried in turn: ldaps://HOST[:PORT], ldap://HOST[:PORT], ldapi://PATH.",

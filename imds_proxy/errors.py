@@ -52,6 +52,7 @@ def _restore(
     kind: type[FederationError], args: tuple[object, ...], attributes: dict[str, object]
 ) -> FederationError:
     error = kind.__new__(kind, *args)
+    error.args = args  # an OSError, which Refusal is, leaves them to __init__
     error.__dict__.update(attributes)
     return error
 

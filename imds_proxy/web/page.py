@@ -162,7 +162,7 @@ _BEFORE_ROWS = """\
 <div class="filter" role="search" hidden>
 <label for="filter">Filter</label>
 <input type="search" id="filter" autocomplete="off" autocapitalize="none" spellcheck="false">
-<span id="count"></span>
+<span id="count" role="status"></span>
 </div>
 <p id="announcement" class="unseen" role="status"></p>
 <table>

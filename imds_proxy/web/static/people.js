@@ -116,8 +116,8 @@ function showProblem(row, problem) {
 
 // Runs what a button does, once at a time; a disabled button would lose the focus.
 async function run(button, row, text, action) {
-  if (button.ariaBusy === "true") return;
-  button.ariaBusy = "true";
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
   announce(text);
   try {
     await action();
@@ -125,7 +125,7 @@ async function run(button, row, text, action) {
     if (!(error instanceof Problem)) console.error(error.name);
     showProblem(row, error instanceof Problem ? error : new Problem("This page has failed.", { isStale: true }));
   } finally {
-    button.ariaBusy = "false";
+    button.removeAttribute("aria-busy");
   }
 }
 
@@ -180,7 +180,7 @@ async function showCredentials(row, button) {
   }
   const life = Date.parse(body.Expiration) - answered;
   const content = fromTemplate("keys");
-  content.querySelector("h2").textContent = nameOf(row);
+  content.querySelector("h2").textContent = `Credentials for ${nameOf(row)}`;
   for (const block of content.querySelectorAll("pre")) {
     block.textContent = FORMS[block.dataset.form](body, nameOf(row)) + "\n";
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from tests.standins.processes import Child, bare_environment
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.standins.aws_process import Aws
@@ -55,6 +56,28 @@ def settings_for(aws: Aws, **sections: object) -> dict[str, Any]:
     }
 
 
+def people_settings_for(
+    aws: Aws,
+    identity: Mapping[str, object],
+    groups: Mapping[str, list[str]],
+    *listen: Mapping[str, object],
+    **sections: object,
+) -> dict[str, Any]:
+    """Return settings of a daemon for people alone. Its one provider is `by_groups`.
+
+    `groups` says who is in which; the group `main-admin` gives the role `admin` in the account `main`.
+    """
+    regex = "(?P<account>[^-]+)-(?P<role>.+)"
+    settings = settings_for(
+        aws,
+        providers={"people": {"type": "by_groups", "regex": regex, "groups": dict(groups)}},
+        people={"listen": list(listen), "base_path": "/afp-api/latest", "identity": dict(identity)},
+        **sections,
+    )
+    del settings["listen"]
+    return settings
+
+
 def write_settings(settings: Mapping[str, object], file: Path) -> Path:
     """Write settings as YAML, readable for the owner alone because a key is in it, and return the file."""
     file.touch(mode=0o600)
@@ -68,6 +91,7 @@ class Daemon:
     def __init__(self, child: Child, addresses: list[str]) -> None:
         self._child = child
         self.addresses = addresses
+        """Those for machines, then those for people; of a unix socket its path."""
 
     @property
     def endpoint(self) -> str:
@@ -140,10 +164,12 @@ def running_daemon(
     file = write_settings(settings, folder / f"{name}.yaml")
     command = [sys.executable, "-m", "imds_proxy", "serve", "--config", str(file)]
     child = Child(name, command, folder=folder, environment=bare_environment(environment))
-    listeners = settings.get("listen")
-    assert isinstance(listeners, list)
+    count = 0
+    for section in (settings, settings.get("people", {})):
+        assert isinstance(section, Mapping)
+        count += len(section.get("listen", ()))
     try:
-        addresses = child.await_lines(r".*?\blistening (\S+)", len(listeners), timeout=60)
+        addresses = child.await_lines(r".*?\blistening (\S+)", count, timeout=60)
         daemon = Daemon(child, addresses)
         yield daemon
         if daemon.is_running:

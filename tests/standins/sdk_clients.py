@@ -69,6 +69,29 @@ def run_client(name: str, daemon: Daemon, aws: Aws, role: str, folder: Path, acc
     return Outcome(done.returncode, done.stdout, done.stderr, printed.get("arn"), printed.get("content"))
 
 
+def run_client_with_profile(
+    name: str, profile: str, aws: Aws, role: str, folder: Path, account: str
+) -> Outcome:
+    """Let boto3 or the AWS CLI do the same with a profile of `.aws/config` in `folder`, its home.
+
+    Raises ClientUnavailableError when it can't be installed.
+    """
+    environment = bare_environment(
+        {
+            "HOME": str(folder),
+            "AWS_PROFILE": profile,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": aws.url,
+        }
+    )
+    bucket, key = f"objects-{account}", f"{role}/hello.txt"
+    if name == "awscli":
+        return _run_awscli(environment, bucket, key)
+    done = _run([sys.executable, str(SCRIPTS / "with_boto3.py"), REGION, bucket, key], environment)
+    printed = json.loads(done.stdout) if done.returncode == 0 else {}
+    return Outcome(done.returncode, done.stdout, done.stderr, printed.get("arn"), printed.get("content"))
+
+
 def _run_awscli(environment: dict[str, str], bucket: str, key: str) -> Outcome:
     command = str(client_bin("awscli", _AWSCLI) / "aws")
     who = _run([command, "--region", REGION, "sts", "get-caller-identity"], environment)

@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, SecretStr, ValidationError
+from pydantic import AliasChoices, ConfigDict, SecretStr, ValidationError
 
 from imds_proxy.blocking import BlockingProvider, describe_error
+from imds_proxy.config import CLASS_KEYS, provider_names, read_configuration, read_section
 from imds_proxy.config import faults as fault_texts
-from imds_proxy.config import provider_names, read_configuration, read_section
 from imds_proxy.config.checks import check_secrecy
 from imds_proxy.errors import ConfigurationError, Fault
 from imds_proxy.provider import MACHINES, PEOPLE, Provider, ProviderSettings
@@ -192,11 +192,29 @@ def _validate(
         return model.model_validate(dict(section.settings), context={"accounts": frozenset(accounts)})
     except ValidationError as error:
         raise UnusableError(
-            *fault_texts.describe(error, section.source, model, section.path, ("type", "module", "class"))
+            *fault_texts.describe(
+                error, section.source, model, section.path, CLASS_KEYS, elsewhere=_owners_of_keys()
+            )
         ) from error
     except Exception as error:
         text = f"the settings of {class_name} can't be checked: {describe_error(error)}"
         raise UnusableError(section.fault(text)) from error
+
+
+def _owners_of_keys() -> dict[str, str]:
+    """Return which types of providers have a setting of a name, for one that stands at the wrong provider."""
+    owners: dict[str, list[str]] = {}
+    for name, model in installed_models().items():
+        for key in _setting_names(model):
+            owners.setdefault(key, []).append(name)
+    return {key: f"type {' and '.join(names)}" for key, names in owners.items()}
+
+
+def _setting_names(model: type[ProviderSettings]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+        if isinstance(field.validation_alias, AliasChoices):
+            yield from (str(choice) for choice in field.validation_alias.choices if choice != name)
 
 
 def _check_secrecy(section: ProviderSection, settings: ProviderSettings) -> None:

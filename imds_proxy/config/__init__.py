@@ -3,7 +3,7 @@
 from imds_proxy.config.files import parse_token_keys
 from imds_proxy.config.load import DEFAULT_PATH, Configuration, Reading, default_path, read_configuration
 from imds_proxy.config.people import IdentitySettings, PeopleListenSettings, PeopleSettings, TLSSettings
-from imds_proxy.config.sections import ProviderSection, read_section
+from imds_proxy.config.sections import CLASS_KEYS, ProviderSection, read_section
 from imds_proxy.config.sections import names as provider_names
 from imds_proxy.config.settings import (
     AccountSettings,
@@ -20,6 +20,7 @@ from imds_proxy.config.settings import (
 from imds_proxy.config.values import SocketAddress, format_duration
 
 __all__ = [
+    "CLASS_KEYS",
     "DEFAULT_PATH",
     "AWSSettings",
     "AccountSettings",

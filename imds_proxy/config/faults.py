@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from imds_proxy.config import old_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -61,10 +62,12 @@ def describe(
     model: type[BaseModel],
     path: KeyPath = (),
     other_keys: Collection[str] = (),
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Fault]:
     """Return the faults that `model` found in what stands at `path`.
 
-    `other_keys` are allowed beside the model's own: someone else reads them.
+    `other_keys` are allowed beside the model's own: someone else reads them. `elsewhere` says of keys that
+    are not allowed here, whose they are.
     No text has a value in it that the model did not put there: it may be a secret.
     """
     for details in error.errors(include_url=False, include_input=False):
@@ -75,8 +78,9 @@ def describe(
             yield from old
             continue
         if details["type"] == "extra_forbidden":
-            known = {*_keys_at(model, details["loc"][:-1]), *(other_keys if len(details["loc"]) == 1 else ())}
-            text = describe_unknown_key(str(details["loc"][-1]), known)
+            is_top = len(details["loc"]) == 1
+            known = {*_keys_at(model, details["loc"][:-1]), *(other_keys if is_top else ())}
+            text = describe_unknown_key(str(details["loc"][-1]), known, elsewhere if is_top else {})
         elif place in source.positions and source.value(place) is None:
             text = NO_VALUE
         else:
@@ -84,8 +88,12 @@ def describe(
         yield source.fault(place, text)
 
 
-def describe_unknown_key(key: str, known: Collection[str]) -> str:
-    """Return the text of a fault: that nobody reads this key, and which one may have been meant."""
+def describe_unknown_key(
+    key: str, known: Collection[str], elsewhere: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Return the text of a fault: that nobody reads this key here, and what may have been meant."""
+    if key in elsewhere:
+        return f"unknown key here: it is a setting of {elsewhere[key]}"
     close = difflib.get_close_matches(key, sorted(known), n=1)
     if close:
         return f"unknown key; did you mean {close[0]}?"

@@ -152,8 +152,11 @@ def test_the_samples(tmp_path: Path, class_name: str, count: int) -> None:
         ("{type: by_groups, regex: x, groups: {x: [y]}}", ["a.yaml:2: providers.a.regex: lacks the group (?P<account>...) and the group (?P<role>...)"]),
         (f"{{type: by_groups, {REGEX}, groups: {{}}}}", ["a.yaml:2: providers.a.groups: must not be empty"]),
         (f"{{type: by_groups, {REGEX}}}", ["a.yaml:2: providers.a.groups: is required"]),
-        (f"{{type: grp, {REGEX}, groups: {{x: [y]}}}}", [
-            "a.yaml:2: providers.a.groups: unknown key; known here: class, module, regex, type",
+        (f"{{type: grp, {REGEX}, groups: {{x: [y]}}}}", ["a.yaml:2: providers.a.groups: unknown key here: it is a setting of type by_groups"]),
+        (f"{{type: sssd, {REGEX}, ldap_uri: x, rule: y, rexeg: z}}", [
+            "a.yaml:2: providers.a.ldap_uri: unknown key here: it is a setting of type ldap",
+            "a.yaml:2: providers.a.rexeg: unknown key; did you mean regex?",
+            "a.yaml:2: providers.a.rule: unknown key here: it is a setting of type by_ip",
         ]),
         (f"{{module: {SITE}, class: Groups, regex: x}}", ["a.yaml:2: providers.a.regex: lacks the group (?P<account>...) and the group (?P<role>...)"]),
         (f"{{module: {SITE}, class: HostRole, allowed_domains: [a..b], account_name: mian}}", [

@@ -75,7 +75,7 @@ class Directory:
         """Return what a question is asked with to reach this directory."""
         return Means(dial=self.dial, clock=self.hand_clock.clock(), dead=self.dead)
 
-    def add_person(self, uid: str, password: str | None = None, **more: Sequence[str]) -> str:
+    def add_person(self, uid: str, password: str | None = None, /, **more: Sequence[str]) -> str:
         """Add somebody and return the DN."""
         dn = person_dn(uid)
         self.entries[dn] = {"objectclass": ["inetOrgPerson"], "uid": [uid]}
@@ -84,7 +84,7 @@ class Directory:
             self.passwords[dn] = password
         return dn
 
-    def add_group(self, cn: str, members: Sequence[str], **more: Sequence[str]) -> str:
+    def add_group(self, cn: str, members: Sequence[str], /, **more: Sequence[str]) -> str:
         """Add a group of DNs and return its own DN."""
         dn = group_dn(cn)
         self.entries[dn] = {"objectclass": ["groupOfNames"], "cn": [cn], "member": list(members)}

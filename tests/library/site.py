@@ -64,6 +64,14 @@ class Broken(BaseProvider):
         raise LookupError("the directory is down")
 
 
+class Indiscreet(BaseProvider):
+    """Fails, and quotes its password."""
+
+    def get_accounts_and_roles(self) -> dict[str, set[tuple[str, str]]]:
+        """Raise what a careless client library would."""
+        raise LookupError(f"the directory refuses {self.config['password']}")
+
+
 class Unmakable(BaseProvider):
     """Fails when it is made."""
 
@@ -111,8 +119,9 @@ def proxy_for(
     user: str = "alice",
     class_name: str = "Roles",
     accounts: Mapping[str, object] = ACCOUNTS,
+    password: str = "",
     **config: object,
 ) -> AWSFederationProxy:
     """Return the library's object for a user who is granted these roles in the account `main`."""
-    provider = {"module": MODULE, "class": class_name, "roles": list(roles)}
+    provider = {"module": MODULE, "class": class_name, "roles": list(roles), "password": password}
     return AWSFederationProxy(user, {"provider": provider, **config}, accounts)

@@ -8,18 +8,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imds_proxy import registry
 from imds_proxy.audit import Audit
 from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import Clock
+from imds_proxy.listeners import bind
 from imds_proxy.metrics import Metrics
 from imds_proxy.site import Site, Workshop, build_site
-from imds_proxy.sockets import ACCEPTS_PER_ROUND, open_listener
+from imds_proxy.sockets import ACCEPTS_PER_ROUND
 from imds_proxy.sts import StsThreads
 from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.limits import CallerLimits
@@ -32,8 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
     from pathlib import Path
 
-    from imds_proxy.config import ListenSettings
+    from imds_proxy.config import ListenSettings, PeopleListenSettings, Settings
     from imds_proxy.model import RoleSession
+    from imds_proxy.web.sign_on import SignOn
 
 TOKEN_KEYS = (b"k" * 32,)
 _START_TIME = 30
@@ -70,8 +74,10 @@ class RunningSite:
         self.metrics = Metrics()
         self.listeners: list[Listener] = []
         self.ports: list[int] = []
+        """Of the listeners, those for machines first; 0 for a unix socket."""
         self.site: Site
         self.workshop: Workshop
+        self._settings: Settings
         self.loop: asyncio.AbstractEventLoop
         self._folder = folder
         self._audit_file = folder / "audit.jsonl"
@@ -104,6 +110,18 @@ class RunningSite:
 
         self.do(swap)
 
+    def use_sign_on(self, sign_on: SignOn) -> None:
+        """Know people by another way than the settings'; there is no listener for machines then."""
+        assert self.site.people is not None
+        people = replace(self.site.people, sign_on=sign_on)
+        site = replace(self.site, people=people)
+
+        def swap() -> None:
+            for listener, listen in zip(self.listeners, people.settings.listen, strict=True):
+                listener.service = site.service_for(listen)
+
+        self.do(swap)
+
     def audit_records(self) -> list[dict[str, Any]]:
         """Return the records written so far."""
         text = self._audit_file.read_text() if self._audit_file.exists() else ""
@@ -130,18 +148,21 @@ class RunningSite:
             sign_on_state=SignOnState(clock),
             clock=clock,
         )
-        self.site, listens = self._build(settings)
+        self.site, _ = self._build(settings)
         await self.site.decisions.sts.load()
-        for listen in listens:
-            sock = open_listener(listen.address)
-            listener = Listener(self.site.service_for(listen), self.workshop.limits)
+        for bound in bind(self._settings):
+            listener = Listener(self.site.service_for(bound.listen), self.workshop.limits)
             self._servers.append(
-                await self.loop.create_server(listener, sock=sock, backlog=ACCEPTS_PER_ROUND)
+                await self.loop.create_server(
+                    listener, sock=bound.sock, backlog=ACCEPTS_PER_ROUND, ssl=bound.tls
+                )
             )
             self.listeners.append(listener)
-            self.ports.append(sock.getsockname()[1])
+            self.ports.append(0 if bound.sock.family == socket.AF_UNIX else bound.sock.getsockname()[1])
 
-    def _build(self, settings: Mapping[str, object]) -> tuple[Site, tuple[ListenSettings, ...]]:
+    def _build(
+        self, settings: Mapping[str, object]
+    ) -> tuple[Site, list[ListenSettings | PeopleListenSettings]]:
         self._loads += 1
         file = write_settings(settings, self._folder / f"site-{self._loads}.yaml")
         loaded = registry.load(file, {})
@@ -153,7 +174,9 @@ class RunningSite:
             workshop=self.workshop,
             warn=_fail,
         )
-        return site, loaded.configuration.settings.listen
+        self._settings = loaded.configuration.settings
+        people = self._settings.people
+        return site, [*self._settings.listen, *(people.listen if people else ())]
 
     async def close(self) -> None:
         """End everything that runs."""

@@ -74,8 +74,8 @@ class WireConnection:
             return answer
         assert answer.header("Transfer-Encoding") is None, headers
         length = answer.header("Content-Length")
-        assert length is not None, headers
-        wanted = int(length) if has_body else 0
+        assert length is not None or not has_body, headers
+        wanted = int(length or 0) if has_body else 0
         while len(self._received) < wanted:
             self._receive()
         body, self._received = self._received[:wanted], self._received[wanted:]

@@ -103,7 +103,8 @@ def _conclude(address: IPAddress, verdict: Verdict, steps: list[str]) -> Explana
         *steps,
         f"grant: role {grant.role} in account {grant.account}, because {grant.reason}",
         f"role ARN: {session.role_arn}",
-        f"session name: {session.session_name}",
+        f"session name: {session.session_name}"
+        + (", and source identity" if session.source_identity else ""),
     ]
     return Explanation(
         address=str(address),

@@ -87,6 +87,7 @@ async def test_the_machine_gets_its_role(aws: Aws, start_daemon: StartDaemon, tm
     assert (call.external_id, call.tags, call.source_identity) == (EXTERNAL_ID, {"host": HOST}, HOST)
     status, answer = explain(page_settings(aws), "127.0.0.1", tmp_path)
     assert (status, answer["outcome"]) == (0, "granted")
+    assert f"session name: {HOST}, and source identity" in answer["steps"]
 
 
 def test_explain_says_what_is_refused(aws: Aws, tmp_path: Path) -> None:

@@ -296,9 +296,10 @@ def test_only_the_daemon_gets_into_the_roles(fence: str, role: str) -> None:
 
 
 def test_roles_stay_as_they_are() -> None:
-    """The SCP lets one role change them."""
+    """The SCP lets one role change them, and add others."""
     fence = [POLICIES["scp: fence"]]
     change = Asked(f"arn:aws:iam::{ROLES_ACCOUNT}:user/x", "iam:UpdateAssumeRolePolicy", MACHINE_ROLE, HERE)
     keeper = f"arn:aws:iam::{ROLES_ACCOUNT}:role/role-administration"
     assert decide(fence, change) is False
+    assert decide(fence, replace(change, action="iam:CreateRole")) is False
     assert decide(fence, replace(change, principal=keeper)) is None

@@ -172,6 +172,7 @@ def test_architecture_has_every_library_and_its_bound() -> None:
     wanted = [
         *project["dependencies"],
         *extras["uvloop"],
+        *extras["ldap"],
         *extras["demo"],
         *PYPROJECT["build-system"]["requires"],
     ]

@@ -57,7 +57,7 @@ class ProviderByGroups(BaseProvider):
         """Raises ValueError for an expression that can't be used."""
         super().__init__(user, config, logger)
         regex = check_regex(config["regex"])
-        self._pattern = re.compile(regex)
+        self.pattern = re.compile(regex)
         self.regex = f"{'' if regex.startswith('^') else '^'}{regex}{'' if regex.endswith('$') else '$'}"
         """For subclasses that match by themselves; grants come of a match of the whole name."""
 
@@ -71,11 +71,11 @@ class ProviderByGroups(BaseProvider):
         groups = _check_groups(self.get_group_list())
         reasons: dict[tuple[str, str], list[str]] = {}
         for group in sorted(groups):
-            grant = read_group(self._pattern, group)
+            grant = read_group(self.pattern, group)
             if grant is None:
                 self.logger.debug("%s: the group %r gives nothing", self.user, group)
             else:
-                reasons.setdefault(grant, []).append(f"group {group} matches {self._pattern.pattern}")
+                reasons.setdefault(grant, []).append(f"group {group} matches {self.pattern.pattern}")
         found: dict[str, set[tuple[str, str]]] = {}
         for (account, role), texts in reasons.items():
             found.setdefault(account, set()).add((role, "; ".join(texts)))

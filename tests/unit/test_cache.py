@@ -67,6 +67,7 @@ OTHER_VALUES: dict[str, object] = {
     "tags": (("machine", "tuvfoo43"),),
     "policy": '{"Statement":[]}',
     "external_id": "other",
+    "source_identity": "tuvfoo43.valid.example",
     "is_person": True,
 }
 

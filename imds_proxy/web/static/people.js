@@ -54,7 +54,7 @@ async function mint(what, row) {
       signal: AbortSignal.timeout(PATIENCE),
     });
   } catch {
-    throw new Problem("The server can’t be reached. Try again in a moment.");
+    throw new Problem("The server can't be reached. Try again in a moment.");
   }
   if (response.type === "opaqueredirect" || response.status === 401) {
     throw new Problem("Your sign-in has ended.", { isStale: true });
@@ -176,7 +176,7 @@ async function showCredentials(row, button) {
   const { body, answered } = await mint("credentials", row);
   // People paste this into a shell: nothing but what AWS makes its keys of may be in it.
   if (!environment(body).every(([, value]) => /^[\w+/=-]+$/.test(value))) {
-    throw new Problem("The server has sent credentials that can’t be shown.");
+    throw new Problem("The server has sent credentials that can't be shown.");
   }
   const life = Date.parse(body.Expiration) - answered;
   const content = fromTemplate("keys");
@@ -239,6 +239,7 @@ function filterRows(words) {
     count += !row.hidden;
   }
   document.querySelector("#count").textContent = `${count} of ${rows.length}`;
+  if (shown?.row.hidden) close();
 }
 
 const rows = [...document.querySelectorAll("tr[data-role]")];

@@ -89,14 +89,15 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.made
 	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
-# Real AWS clients that pin a botocore of their own get a venv of their own. The tests would make these
-# too, but skip where they can't; here a failure is loud.
+# Real clients that pin a botocore of their own, or need what nobody else here does, get a venv of their own.
+# The tests would make these too, but skip where they can't; here a failure is loud.
 .cache/awscli/.made: REQUIREMENTS = 'awscli<2'
+.cache/afp-cli/.made: REQUIREMENTS = afp-cli==370.326
 .cache/boto2/.made: REQUIREMENTS = 'boto==2.49.0'
 .cache/sdk/.made: REQUIREMENTS = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", \
 	"rb"))["project"]["optional-dependencies"]["sdk"])')
 $(CLIENTS): pyproject.toml | $(VENV)/.made
-	@echo "installing AWS clients into $(@D)"
+	@echo "installing clients into $(@D)"
 	@$(BIN)/python -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) $(REQUIREMENTS)
 	@touch $@

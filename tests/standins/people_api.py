@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.standins.authority import Issued
+
 ACCESS_KEY, SECRET_KEY, TOKEN = "ASIAEXAMPLEEXAMPLE00", "secret/of/the/session", "session//token=="
 EXPIRATION = "2126-11-23T17:13:10Z"
 CREDENTIALS: dict[str, str] = {
@@ -151,8 +153,10 @@ class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 @contextmanager
-def running_people_api(*, socket: Path | None = None, certificate: Path | None = None) -> Iterator[PeopleApi]:
-    """Run one for the length of the block: on `socket`, else on a free port, by TLS if it has a PEM file."""
+def running_people_api(
+    *, socket: Path | None = None, certificate: Issued | None = None
+) -> Iterator[PeopleApi]:
+    """Run one for the block: on `socket`, else on a free port; by TLS if it has a certificate."""
     api = PeopleApi()
     server: _TcpServer | _UnixServer
     if socket is not None:
@@ -163,7 +167,7 @@ def running_people_api(*, socket: Path | None = None, certificate: Path | None =
         if certificate is not None:
             scheme = "https"
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.load_cert_chain(certificate)
+            tls.load_cert_chain(certificate.certificate, certificate.key)
             server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         api.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/afp-api/latest"
     with server:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.standins.certificates import make_certificate
+from tests.standins.authority import Authority
 from tests.standins.people_api import (
     ACCESS_KEY,
     ACCOUNTS,
@@ -497,19 +497,18 @@ def test_an_unreachable_url(tmp_path: Path) -> None:
 
 def test_certificates(tmp_path: Path) -> None:
     """A certificate is believed with `--ca-file` or SSL_CERT_FILE; without them no password is sent."""
-    own = make_certificate(tmp_path)
+    authority = Authority(tmp_path)
+    believed = authority.certificate
     netrc = str(write_netrc(tmp_path / "netrc", machine()))
-    with running_people_api(certificate=own.pem) as api:
+    with running_people_api(certificate=authority.issue("server")) as api:
         api.login = f"alice:{PASSWORD}"
-        done = run("accounts", "--url", api.url, "--ca-file", own.authority, NETRC=netrc)
+        done = run("accounts", "--url", api.url, "--ca-file", believed, NETRC=netrc)
         assert (done.returncode, done.stderr) == (0, "")
-        assert (
-            run("accounts", "--url", api.url, NETRC=netrc, SSL_CERT_FILE=str(own.authority)).returncode == 0
-        )
+        assert run("accounts", "--url", api.url, NETRC=netrc, SSL_CERT_FILE=str(believed)).returncode == 0
         assert len(api.asked) == 2
         assert "certificate" in failed(run("accounts", "--url", api.url, NETRC=netrc), 3)
         by_name = api.url.replace("127.0.0.1", "localhost")
-        line = failed(run("accounts", "--url", by_name, "--ca-file", own.authority, NETRC=netrc), 3)
+        line = failed(run("accounts", "--url", by_name, "--ca-file", believed, NETRC=netrc), 3)
         assert "certificate" in line
         not_one = tmp_path / "netrc"
         assert str(not_one) in failed(run("accounts", "--url", api.url, "--ca-file", not_one), 3)

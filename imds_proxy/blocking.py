@@ -15,6 +15,7 @@ from imds_proxy.errors import ProviderError, Refusal, Trouble
 from imds_proxy.names import AllowedDomains
 from imds_proxy.provider import MACHINES, PEOPLE, Provider, ProviderSettings
 from imds_proxy.secret_settings import Redaction
+from imds_proxy.yaml_source import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,7 +88,7 @@ class BlockingProvider(Provider[ProviderSettings]):
 
     def describe(self, error: BaseException) -> str:
         """Return an exception of the class in words, without the secrets of its settings."""
-        return self._redact(describe_error(error))
+        return one_line(self._redact(describe_error(error)))
 
     async def _confirmed_names(self, caller: Caller, domains: AllowedDomains) -> tuple[str, ...]:
         if not domains.exact and not domains.below:
@@ -131,7 +132,7 @@ class BlockingProvider(Provider[ProviderSettings]):
         class_name = f"{self.provider_class.__module__}.{self.provider_class.__qualname__}"
         # With a number it is the system's (a file that may not be read), and says nothing about a caller.
         if isinstance(error, PermissionError) and error.errno is None:
-            raise Refusal(self._redact(str(error)) or f"{class_name} says no") from error
+            raise Refusal(one_line(self._redact(str(error))) or f"{class_name} says no") from error
         text = self.describe(error)
         frames = self._redact("".join(traceback.format_tb(error.__traceback__))).rstrip()
         _log.error("provider %s: failed for %s: %s\n%s", self._name, user, text, frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,15 @@ if TYPE_CHECKING:
     Answer = Mapping[tuple[str, str], frozenset[str]]
     """The reasons of each (account, role)."""
 
+_NOT_IN_NAMES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control characters, halves of characters, line and paragraph separators."""
+
 
 def read_answer(answer: object) -> Answer:
-    """Return an answer in one form; None is a no, as is an empty map. Raises TypeError for anything else.
+    """Return an answer in one form; None is a no, as is an empty map. Reasons become one line each.
 
-    The message names types, never values: whatever it was may be a secret.
+    Raises TypeError for anything else, ValueError for a name that nothing can have. The message names types,
+    never values: whatever it was may be a secret.
     """
     if answer is None:
         return {}
@@ -29,7 +34,7 @@ def read_answer(answer: object) -> Answer:
             raise TypeError(f"answered for {account} with {_a(roles)}, not with (role, reason) pairs")
         for pair in roles:
             role, reason = _read_pair(account, pair)
-            found.setdefault((account, role), set()).add(reason)
+            found.setdefault((account, role), set()).add(_one_line(reason))
     return {key: frozenset(reasons) for key, reasons in found.items()}
 
 
@@ -47,7 +52,14 @@ def _check_name(kind: str, name: object) -> None:
     if not isinstance(name, str):
         raise TypeError(f"answered with {_a(name)} for the name of {kind}, not a text")
     if not name:
-        raise TypeError(f"answered with an empty text for the name of {kind}")
+        raise ValueError(f"answered with an empty text for the name of {kind}")
+    if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
+        raise ValueError(f"answered with a line break or control character in the name of {kind}")
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def join(answers: Mapping[str, Answer]) -> frozenset[Grant]:

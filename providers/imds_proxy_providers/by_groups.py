@@ -20,6 +20,8 @@ LONGEST_GROUP = 256
 """Characters. A longer name is no grant: what an expression costs grows with the text."""
 
 _GROUPS = ("account", "role")
+_NOT_IN_NAMES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control characters, of line separators, and of bytes that are no UTF-8."""
 
 
 def check_regex(regex: str) -> str:
@@ -87,17 +89,12 @@ def read_group(pattern: re.Pattern[str], group: str) -> tuple[str, str] | None:
 
     The whole name must match, and what it matches first counts: never another way to split it.
     """
-    if len(group) > LONGEST_GROUP or _has_line_break(group):
+    if len(group) > LONGEST_GROUP or any(unicodedata.category(one) in _NOT_IN_NAMES for one in group):
         return None
     match = pattern.fullmatch(group)
     if match is None or not match["account"] or not match["role"]:
         return None
     return match["account"], match["role"]
-
-
-def _has_line_break(text: str) -> bool:
-    """Tell whether a text has a line break or another control character: `$` and logs would be fooled."""
-    return any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in text)
 
 
 def _check_groups(groups: object) -> set[str]:

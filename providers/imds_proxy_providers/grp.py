@@ -21,5 +21,5 @@ class Provider(ProviderByGroups):
             return []
         primary = nss.find_group_name(person.gid)
         if primary is None:
-            self.logger.warning("%s: the primary group %d has no name", self.user, person.gid)
+            self.logger.warning("%s: groups without a name: %d", self.user, person.gid)
         return [*nss.member_groups(person), *([] if primary is None else [primary])]

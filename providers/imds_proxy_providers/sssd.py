@@ -19,11 +19,8 @@ class Provider(ProviderByGroups):
         if person is None:
             self.logger.debug("%s: no such user", self.user)
             return []
-        names = []
-        for gid in nss.group_ids(person):
-            name = nss.find_group_name(gid)
-            if name is None:
-                self.logger.warning("%s: the group %d has no name", self.user, gid)
-            else:
-                names.append(name)
-        return names
+        names = {gid: nss.find_group_name(gid) for gid in nss.group_ids(person)}
+        nameless = [gid for gid, name in names.items() if name is None]
+        if nameless:
+            self.logger.warning("%s: groups without a name: %s", self.user, ", ".join(map(str, nameless)))
+        return [name for name in names.values() if name is not None]

@@ -120,7 +120,6 @@ async def test_one_grant_for_two_reasons(saying: Any) -> None:
         ([("main", "a")], "answered with a list, not with"),
         ("swordfish", "answered with a str, not with"),
         ({1: [("a", "x")]}, "an int for the name of an account, not a text"),
-        ({"": [("a", "x")]}, "an empty text for the name of an account"),
         ({"main": "ab"}, "answered for main with a str, not with (role, reason) pairs"),
         ({"main": {"a": "x"}}, "answered for main with a dict, not with (role, reason) pairs"),
         ({"main": None}, "answered for main with a NoneType, not with (role, reason) pairs"),
@@ -128,7 +127,6 @@ async def test_one_grant_for_two_reasons(saying: Any) -> None:
         ({"main": [("a",)]}, "answered for main with a tuple among its roles"),
         ({"main": [("a", "x", "y")]}, "answered for main with a tuple among its roles"),
         ({"main": [(b"a", "x")]}, "a bytes for the name of a role, not a text"),
-        ({"main": [("", "x")]}, "an empty text for the name of a role"),
         ({"main": [("a", None)]}, "answered for main with a NoneType as the reason of a, not a text"),
     ],
 )
@@ -139,6 +137,28 @@ async def test_an_answer_of_another_form_is_trouble(saying: Any, answer: object,
     assert text in str(caught.value)
     assert isinstance(caught.value.__cause__, TypeError)
     assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"": [("a", "x")]}, "an empty text for the name of an account"),
+        ({"main": [("", "x")]}, "an empty text for the name of a role"),
+        ({"main\n": [("a", "x")]}, "a line break or control character in the name of an account"),
+        ({"main": [("a\tb", "x")]}, "a line break or control character in the name of a role"),
+        ({"main": [("a\udcff", "x")]}, "a line break or control character in the name of a role"),
+    ],
+)
+async def test_a_name_that_nothing_can_have_is_trouble(saying: Any, answer: object, text: str) -> None:
+    """It would forge lines wherever roles are listed."""
+    with pytest.raises(ProviderError, match=text) as caught:
+        await saying(answer)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_a_reason_is_one_line(saying: Any) -> None:
+    """Whatever it was."""
+    assert await saying({"main": [("a", " x\ty\n\nz\0 ")]}) == {Grant("main", "a", "x y z?")}
 
 
 # --- what is raised -------------------------------------------------------------------------------------
@@ -204,6 +224,14 @@ async def test_what_failed_is_logged_without_secrets(saying: Any, caplog: pytest
     )
     assert "in get_accounts_and_roles" in record.message
     assert "swordfish" not in caplog.text
+
+
+async def test_what_was_raised_is_told_in_one_line(saying: Any) -> None:
+    """A name in it could have a line break."""
+    with pytest.raises(ProviderError, match=r"RuntimeError: a b$"):
+        await saying(RuntimeError("a\nb"))
+    with pytest.raises(Refusal, match=r"^a b$"):
+        await saying(PermissionError("a\nb"))
 
 
 async def test_what_pydantic_finds_is_told_without_the_value(saying: Any) -> None:

@@ -36,7 +36,6 @@ OLD_KEYS = frozenset({"api", "logging_handler", "log_level", "log_format"})
 
 _PROVIDER = "provider"
 _CLASS_KEYS = ("type", "module")
-_ID_DIGITS = 12
 
 
 class _Sections(Section):
@@ -221,8 +220,8 @@ def _read_account(name: str, given: object, found: list[Fault]) -> Account | Non
     except ValidationError as error:
         found += faults.describe(error, source, AccountSettings, (name,))
         return None
-    if len(str(shown)) < _ID_DIGITS:
-        text = f'read as "{settings.id}": an id has {_ID_DIGITS} digits, write the zeros in a text'
+    if len(str(shown)) < len(settings.id):
+        text = f'read as "{settings.id}": an id has {len(settings.id)} digits, write the zeros in a text'
         found.append(source.fault((name, "id"), text, is_warning=True))
     return settings.named(name)
 

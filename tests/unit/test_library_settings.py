@@ -183,11 +183,12 @@ def test_an_accounts_other_settings() -> None:
         "id": 123456789012,
         "path": "/people/",
         "external_id": "ext",
+        "source_identity": True,
         "session_tags": {"who": "{name}", "number": 7},
         "policy": {"Version": "2012-10-17", "Statement": []},
     }
     found = read(accounts={"a": account}).accounts["a"]
-    assert (found.path, found.external_id) == ("/people/", "ext")
+    assert (found.path, found.external_id, found.has_source_identity) == ("/people/", "ext", True)
     assert found.session_tags == (("who", "{name}"), ("number", "7"))
     assert found.policy == '{"Version":"2012-10-17","Statement":[]}'
     assert faults(accounts={"a": {"id": 123456789012, "pth": "/"}}) == [

@@ -58,7 +58,10 @@ class Page:
     target: str
     complaints: list[str] = field(default_factory=list)
     """What went to the console or the browser's log, violations of the page's policy included."""
-    responses: list[dict[str, Any]] = field(default_factory=list)
+    requests: dict[str, str] = field(default_factory=dict)
+    """What was asked for, by the browser's ids."""
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    """URL and status of each answer, also of those that the browser kept from the page."""
     dialogs: list[str] = field(default_factory=list)
 
     async def send(self, method: str, **params: Any) -> dict[str, Any]:
@@ -103,6 +106,15 @@ class Page:
             await asyncio.sleep(_POLL)
         raise AssertionError(f"never: {expression}; complaints: {self.complaints}; page: {await self.text()}")
 
+    async def wait_for_complaint(self, words: str) -> None:
+        """Return once the page or the browser complains of something. Raises AssertionError if none does."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while asyncio.get_running_loop().time() < deadline:
+            if any(words in complaint for complaint in self.complaints):
+                return
+            await asyncio.sleep(_POLL)
+        raise AssertionError(f"no complaint has {words!r}: {self.complaints}")
+
     async def text(self) -> str:
         """Return what a person can read."""
         return str(await self.evaluate("document.body.innerText"))
@@ -113,8 +125,8 @@ class Page:
 
     async def elements(self, role: str, name: str | None = None) -> list[Element]:
         """Return the elements with a role, and a name if one is given, in the accessibility tree."""
-        root = (await self.send("DOM.getDocument"))["root"]["nodeId"]
-        params = {"nodeId": root, "role": role} | ({} if name is None else {"accessibleName": name})
+        root = (await self.send("Runtime.evaluate", expression="document"))["result"]["objectId"]
+        params = {"objectId": root, "role": role} | ({} if name is None else {"accessibleName": name})
         nodes = (await self.send("Accessibility.queryAXTree", **params))["nodes"]
         return [
             Element(node["backendDOMNodeId"], role, node.get("name", {}).get("value", ""))
@@ -139,6 +151,11 @@ class Page:
         mouse = {"x": x, "y": y, "button": "left", "clickCount": 1}
         await self.send("Input.dispatchMouseEvent", type="mousePressed", **mouse)
         await self.send("Input.dispatchMouseEvent", type="mouseReleased", **mouse)
+
+    async def history(self) -> list[str]:
+        """Return the URLs that the tab has been at, also those of pages that did not load."""
+        entries = (await self.send("Page.getNavigationHistory"))["entries"]
+        return [entry["url"] for entry in entries]
 
     async def press(self, key: str, *, shift: bool = False) -> None:
         """Press and release a key."""
@@ -187,8 +204,11 @@ class Page:
                 self.complaints.append(f"exception: {json.dumps(params['exceptionDetails'])}")
             case "Log.entryAdded":
                 self.complaints.append(f"log: {params['entry']['text']} {params['entry'].get('url', '')}")
-            case "Network.responseReceived":
-                self.responses.append(params["response"])
+            case "Network.requestWillBeSent":
+                self.requests[params["requestId"]] = params["request"]["url"]
+            case "Network.responseReceivedExtraInfo":
+                url = self.requests.get(params["requestId"], "")
+                self.answers.append((url, params["statusCode"]))
             case "Page.javascriptDialogOpening":
                 self.dialogs.append(params["message"])
 

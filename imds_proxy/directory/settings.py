@@ -67,6 +67,12 @@ def _read_duration(value: object) -> object:
     return float(match[1]) / (1000 if match[2] == "ms" else 1)
 
 
+def _check_some(servers: tuple[str, ...]) -> tuple[str, ...]:
+    if not servers:
+        raise ValueError("must not be empty")
+    return servers
+
+
 def _check_uri(text: str) -> str:
     Server.parse(text)
     return text
@@ -137,9 +143,10 @@ class DirectorySettings(ProviderSettings):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     servers: Annotated[
-        tuple[Annotated[str, AfterValidator(_check_uri)], ...], BeforeValidator(_read_servers)
+        tuple[Annotated[str, AfterValidator(_check_uri)], ...],
+        BeforeValidator(_read_servers, json_schema_input_type=str | list[str]),
+        AfterValidator(_check_some),
     ] = Field(
-        min_length=1,
         validation_alias=_named("servers"),
         description="URIs, tried in turn: ldaps://HOST[:PORT], ldap://HOST[:PORT], ldapi://PATH.",
     )
@@ -187,7 +194,7 @@ class DirectorySettings(ProviderSettings):
     max_groups: int = Field(
         default=5000, ge=1, le=100_000, description="With more groups than these a user is an error."
     )
-    timeout: Annotated[float, BeforeValidator(_read_duration)] = Field(
+    timeout: Annotated[float, BeforeValidator(_read_duration, json_schema_input_type=str | float)] = Field(
         default=5.0, ge=0.1, le=60, description="For one question with all its servers and searches."
     )
 

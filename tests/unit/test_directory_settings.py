@@ -213,7 +213,7 @@ def test_bad_user_filters(user_filter: str) -> None:
         ({"timeout": "5m"}, "timeout", "duration"),
         ({"timeout": 0}, "timeout", "greater than or equal"),
         ({"page_size": 0}, "page_size", "greater than or equal"),
-        ({"servers": []}, "servers", "at least 1 item"),
+        ({"servers": []}, "servers", "must not be empty"),
         ({"ldap_verify": False}, "ldap_verify", "Extra inputs"),
         ({"bind_password": "x"}, "bind_password", "Extra inputs"),
         ({"bind_dn": "cn=searcher"}, "", "needs bind_password_file"),

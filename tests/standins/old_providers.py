@@ -93,6 +93,14 @@ class Waiting(BaseProvider):
         return {"main": {("a", self.user)}}
 
 
+class SlowlyMade(Waiting):
+    """Waits for the test when it is made."""
+
+    def __init__(self, user: str, config: Mapping[str, Any], logger: logging.Logger | None = None) -> None:
+        super().__init__(user, config, logger)
+        self.may_go.wait(30)
+
+
 class Named(BaseProvider):
     """Has the host part of its confirmed name for a role."""
 

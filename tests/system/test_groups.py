@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from imds_proxy_providers.by_groups import read_group
 
 from imds_proxy import registry
 from tests.standins.processes import REPOSITORY, bare_environment
@@ -105,54 +107,72 @@ print(json.dumps(found))
 """
 
 
-@dataclass(frozen=True)
-class FailingDirectory:
-    """Where a second directory for users, after the files, does not answer."""
-
-    inside: tuple[str, ...]
-    """How a command that is to run there begins."""
-    library_path: str
-
-    def ask(self, *users: str) -> dict[str, list[list[str] | str]]:
-        """Return what grp and sssd say of each user: groups, or the error."""
-        asked = subprocess.run(
-            [*self.inside, sys.executable, "-c", QUESTION, *users],
-            cwd=REPOSITORY,
-            env=bare_environment({"LD_LIBRARY_PATH": self.library_path}),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        found: dict[str, list[list[str] | str]] = json.loads(asked.stdout)
-        return found
+def ask_elsewhere(
+    files: dict[str, Path], *users: str, library_path: Path | None = None
+) -> dict[str, list[list[str] | str]]:
+    """Return what grp and sssd say of each user, groups or the error, with `files` in place of /etc's."""
+    mounts = " && ".join(f'mount --bind "{file}" "/etc/{name}"' for name, file in files.items())
+    inside = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh")
+    environment = bare_environment({"LD_LIBRARY_PATH": str(library_path)} if library_path else None)
+    asked = subprocess.run(
+        [*inside, sys.executable, "-c", QUESTION, *users],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found: dict[str, list[list[str] | str]] = json.loads(asked.stdout)
+    return found
 
 
 @pytest.fixture(scope="module")
-def failing_directory(tmp_path_factory: pytest.TempPathFactory) -> FailingDirectory:
-    missing = [name for name in ("cc", "unshare") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"missing: {', '.join(missing)} (Debian packages gcc, util-linux)")
-    folder = tmp_path_factory.mktemp("nss")
-    (folder / "failing.c").write_text(FAILING_DIRECTORY)
-    library = folder / "libnss_failing.so.2"
-    subprocess.run(
-        ["cc", "-shared", "-fPIC", "-o", library, folder / "failing.c"], check=True, capture_output=True
-    )
-    switch = folder / "nsswitch.conf"
-    switch.write_text("passwd: files failing\ngroup: files\n")
-    mount = f'mount --bind "{switch}" /etc/nsswitch.conf && exec "$@"'
-    inside = ("unshare", "--mount", "sh", "-c", mount, "sh")
-    tried = subprocess.run([*inside, "true"], capture_output=True, text=True, check=False, timeout=60)
+def _mounts() -> None:
+    """Skip where a mount namespace can't be made."""
+    if shutil.which("unshare") is None:
+        pytest.skip("missing: unshare (Debian package util-linux)")
+    mount = ["unshare", "--mount", "mount", "--bind", "/etc/group", "/etc/group"]
+    tried = subprocess.run(mount, capture_output=True, text=True, check=False, timeout=60)
     if tried.returncode:
         pytest.skip(f"missing: the right to make mount namespaces ({tried.stderr.strip()})")
-    return FailingDirectory(inside, str(folder))
 
 
-def test_a_directory_that_fails_is_trouble(person: Made, failing_directory: FailingDirectory) -> None:
+@pytest.mark.usefixtures("_mounts")
+def test_a_directory_that_fails_is_trouble(person: Made, tmp_path: Path) -> None:
     """Whoever is not in the files might be in the directory: nobody knows. Others are not affected."""
+    if shutil.which("cc") is None:
+        pytest.skip("missing: cc (Debian package gcc)")
+    source, library = tmp_path / "failing.c", tmp_path / "libnss_failing.so.2"
+    source.write_text(FAILING_DIRECTORY)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    switch = tmp_path / "nsswitch.conf"
+    switch.write_text("passwd: files failing\ngroup: files\n")
     groups = sorted([person.primary, *person.member_of])
-    assert failing_directory.ask(person.user, "no-such-user-here") == {
+    asked = (person.user, "no-such-user-here")
+    assert ask_elsewhere({"nsswitch.conf": switch}, *asked, library_path=tmp_path) == {
         person.user: [groups, groups],
         "no-such-user-here": ["[Errno 111] NSS fails: Connection refused"] * 2,
     }
+
+
+@pytest.mark.usefixtures("_mounts")
+def test_large_groups_and_many(tmp_path: Path) -> None:
+    """Thousands of members in one group, and hundreds of groups: all of them count."""
+    members = ",".join(f"somebody{number}" for number in range(5000))
+    many = [f"many{number}-x:x:{80_000 + number}:root\n" for number in range(700)]
+    file = tmp_path / "group"
+    file.write_text(f"root-x:x:0:\nlarge-x:x:70000:{members},root\n{''.join(many)}")
+    groups = sorted(["root-x", "large-x", *(line.partition(":")[0] for line in many)])
+    assert ask_elsewhere({"group": file}, "root") == {"root": [groups, groups]}
+
+
+@pytest.mark.usefixtures("_mounts")
+def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    """It is no grant, and keeps nobody from theirs."""
+    file = tmp_path / "group"
+    file.write_bytes(b"root-x:x:0:\nm\xfc-x:x:70000:root\nmain-dev:x:70001:root\n")
+    groups = sorted(["root-x", "m\udcfc-x", "main-dev"])
+    assert ask_elsewhere({"group": file}, "root") == {"root": [groups, groups]}
+    found = {group: read_group(re.compile(REGEX), group) for group in groups}
+    assert found == {"root-x": ("root", "x"), "main-dev": ("main", "dev"), "m\udcfc-x": None}

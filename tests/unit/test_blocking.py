@@ -360,3 +360,10 @@ def test_a_rehearsal_makes_an_object_and_asks_it_nothing(gate: threading.Event) 
     assert not gate.is_set()
     with pytest.raises(ConnectionError, match="no answer for x"):
         provider_of(old_providers.Failing, password="x").rehearse("joe", 5)
+
+
+def test_a_rehearsal_ends(gate: threading.Event) -> None:
+    """Whoever waits for it gets a TimeoutError."""
+    with pytest.raises(TimeoutError):
+        provider_of(old_providers.SlowlyMade).rehearse("joe", 0.05)
+    assert not gate.is_set()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_proxy import registry, report
+from imds_proxy import registry, report, report_schema
 from imds_proxy.blocking import BlockingProvider
 from imds_proxy.errors import ConfigurationError
 from imds_proxy.model import Grant
@@ -312,3 +312,27 @@ def test_what_pydantic_found_is_not_the_cause() -> None:
         _build({"module": SITE, "class": "Strict", "account": "main", "password": ["swordfish"]})
     assert caught.value.__cause__ is None
     assert "swordfish" not in str(caught.value)
+
+
+# --- an editor's schema ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("provider", "is_valid"),
+    [
+        ({"type": "grp", "regex": "x"}, True),
+        ({"type": "sssd", "regex": "x"}, True),
+        ({"type": "by_groups", "regex": "x", "groups": {"g": ["joe"]}}, True),
+        ({"type": "grp"}, False),
+        ({"type": "sssd", "regex": "x", "groups": {"g": ["joe"]}}, False),
+        ({"type": "by_groups", "regex": "x"}, False),
+        ({"type": "by_groups", "regex": "x", "groups": {}}, False),
+    ],
+)
+def test_the_schema_knows_providers_by_group(provider: dict[str, object], is_valid: bool) -> None:
+    """Each with its own settings, though two share a model."""
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema (by moto's server) is not installed")
+    schema = report_schema.json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    settings = {"listen": [{"address": "127.0.0.1"}], "provider": provider}
+    assert jsonschema.Draft202012Validator(schema).is_valid(settings) is is_valid

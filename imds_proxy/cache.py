@@ -46,6 +46,7 @@ class Entry:
         "failures",
         "flight",
         "is_asked",
+        "is_insisted",
         "kept_at",
         "renew_at",
         "session",
@@ -66,6 +67,8 @@ class Entry:
         """How many times in a row STS gave less than 25 minutes."""
         self.is_asked = False
         """Whether anybody asked since the last renewal; what nobody asks for is left to expire."""
+        self.is_insisted = False
+        """Whether the flight under way is to bring other credentials, whatever is held."""
         self.flight: asyncio.Task[None] | None = None
         self.failure: Refusal | Trouble | None = None
         self.failures = 0
@@ -150,7 +153,11 @@ class CredentialCache:
         return self._start(entry, in_background=False)
 
     def insist(self, entry: Entry) -> asyncio.Task[None]:
-        """Return the flight under way, or a new one, even while STS is to be left alone."""
+        """Return the flight under way, or a new one, even while STS is to be left alone.
+
+        What it brings is kept, also when what was held would have lived longer.
+        """
+        entry.is_insisted = True
         return entry.flight or self._start(entry, in_background=False)
 
     def renew_if_due(self, entry: Entry) -> None:
@@ -204,13 +211,14 @@ class CredentialCache:
             self._keep(entry, credentials)
         finally:
             entry.flight = None
+            entry.is_insisted = False
         self._set_timer(entry)
 
     def _keep(self, entry: Entry, credentials: Credentials) -> None:
         is_short = not freshness.is_comfortable(credentials.expiry, credentials.received)
         entry.short_renewals = entry.short_renewals + 1 if is_short else 0
         held = entry.credentials
-        if held is None or held.expiry <= credentials.expiry:
+        if held is None or entry.is_insisted or held.expiry <= credentials.expiry:
             entry.credentials = credentials
         entry.kept_at = self._clock.monotonic()
         entry.renew_at = freshness.renewal_time(credentials.received, credentials.expiry, self._spread())

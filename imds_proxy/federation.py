@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from imds_proxy.errors import AWSError, ConfigurationError, Fault, Refusal, Trouble
 from imds_proxy.inquiry import ask_provider
+from imds_proxy.model import Grant
+from imds_proxy.role_answers import join_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from imds_proxy.caller import Person
     from imds_proxy.console import Console
     from imds_proxy.metrics import Metrics
-    from imds_proxy.model import Account, Credentials, Grant, RoleSession
+    from imds_proxy.model import Account, Credentials, RoleSession
     from imds_proxy.provider import Provider
     from imds_proxy.role_sessions import RoleSessions
     from imds_proxy.sts import Sts, Threads
@@ -75,12 +77,14 @@ class Federation:
 
     async def grant(self, person: Person, account: str, role: str) -> Grant:
         """Return the grant of one role, its reasons joined. Raises Refusal when there is none, or Trouble."""
-        matches = [
-            grant for grant in await self.grants(person) if (grant.account, grant.role) == (account, role)
-        ]
-        if not matches:
+        reasons = {
+            grant.reason
+            for grant in await self.grants(person)
+            if (grant.account, grant.role) == (account, role)
+        }
+        if not reasons:
             raise Refusal(f"{person.user} has no role {role!r} in {account!r}")
-        return min(matches)
+        return Grant(account, role, join_reasons(reasons))
 
     def session(self, person: Person, grant: Grant) -> RoleSession:
         """Return what STS is told for a grant.

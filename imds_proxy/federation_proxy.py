@@ -17,6 +17,7 @@ from imds_proxy.errors import ConfigurationError, Fault, Refusal
 from imds_proxy.federation import Federation
 from imds_proxy.library_settings import CONFIGURATION, read_settings
 from imds_proxy.model import canonical_address
+from imds_proxy.provider import PEOPLE
 from imds_proxy.registry import build_provider
 from imds_proxy.resolver import DNSResolver
 from imds_proxy.role_sessions import RoleSessions
@@ -92,8 +93,9 @@ class AWSFederationProxy:
 
         Raises ProviderError, or another FederationError that is trouble.
         """
+        parts = self._current_parts()
         try:
-            parts = self._current_parts()
+            self._check_audience()
             grants = parts.engine.run(parts.federation.grants(parts.person))
         except Refusal as refusal:
             self.logger.info("user %r has no role: %s", self.user, refusal)
@@ -133,12 +135,18 @@ class AWSFederationProxy:
     def _grant(self, account: str, role: str) -> Grant:
         parts = self._current_parts()
         try:
+            self._check_audience()
             grant = parts.engine.run(parts.federation.grant(parts.person, account, role))
         except Refusal as refusal:
             self.logger.warning("user %r may not have role %r in %r: %s", self.user, role, account, refusal)
             raise
         self.logger.info("user %r may have role %r in %r: %s", self.user, role, account, grant.reason)
         return grant
+
+    def _check_audience(self) -> None:
+        """Raise Refusal for a person whose provider tells machines apart: it may give a role to all of them."""
+        if self._address is None and PEOPLE not in self.provider.serves:
+            raise Refusal(f"{self._provider_name} tells machines apart, and {self.user} is no address")
 
     def _build_provider(self) -> tuple[str, AnyProvider]:
         settings = self._settings

@@ -110,3 +110,12 @@ def test_what_an_object_of_a_site_gets() -> None:
         del sys.modules["observed_site"]
     assert seen
     assert all(one == ("alice", settings, logger) for one in seen)
+
+
+def test_a_provider_for_machines_is_not_asked_about_people() -> None:
+    """One that gives its role to every machine must not give it to every person."""
+    config = {"module": "tests.standins.site_providers", "class": "Machines", "account": ACCOUNT}
+    with pytest.raises(PermissionError, match=r"tells machines apart, and alice is no address"):
+        AWSFederationProxy("alice", config, ACCOUNTS).check_user_permissions(ACCOUNT, "site-role")
+    assert AWSFederationProxy("alice", config, ACCOUNTS).get_account_and_role_dict() == {}
+    AWSFederationProxy("10.0.0.5", config, ACCOUNTS).check_user_permissions(ACCOUNT, "site-role")

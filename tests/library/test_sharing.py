@@ -85,6 +85,16 @@ def test_fresh_ones_are_new(aws: Aws) -> None:
     assert len(aws.calls()) == 2
 
 
+def test_fresh_ones_that_live_shorter(aws: Aws) -> None:
+    """They are what was asked for, and held from then on: the role may have been changed."""
+    proxy = proxy_for(ROLE, user="shorter")
+    old = proxy.get_aws_credentials(ACCOUNT, ROLE)
+    aws.set_faults({"kind": "lifetime", "seconds": 2400, "times": 1})
+    new = proxy.get_aws_credentials(ACCOUNT, ROLE, fresh=True)
+    assert new.expiry < old.expiry
+    assert proxy.get_aws_credentials(ACCOUNT, ROLE) is new
+
+
 def test_fresh_ones_that_can_not_be_had(aws: Aws) -> None:
     """`fresh` fails though others are held, which go on to be served."""
     proxy = proxy_for(ROLE, user="stale")

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MOST_BYTES = 64 << 10
-_OTHERS = stat.S_IRWXO
 
 
 class FileError(ValueError):
@@ -39,7 +38,7 @@ def is_open_to_others(file: Path | int) -> bool:
 
     Raises OSError when there is no such file.
     """
-    return bool(os.stat(file).st_mode & _OTHERS)  # noqa: PTH116  a Path has no stat of a descriptor
+    return bool(os.stat(file).st_mode & stat.S_IRWXO)  # noqa: PTH116  a Path has no stat of a descriptor
 
 
 def describe_open_to_others(path: Path) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imds_proxy.directory.connection import Unreachable
+from imds_proxy.errors import ProviderError
 
 if TYPE_CHECKING:
     from imds_proxy.directory.connection import Patience
@@ -139,10 +140,13 @@ def _receive(plain: socket.socket, count: int, patience: Patience) -> bytes:
 
 
 def _make_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Return what verifies certificates: by `ca_file`, else by the system's store."""
+    """Return what verifies certificates: by `ca_file`, else by the system's store. Raises ProviderError."""
     store = str(ca_file) if ca_file else ssl.get_default_verify_paths().cafile
-    stamp = Path(store).stat().st_mtime_ns if store else 0
-    return _read_context(str(ca_file) if ca_file else None, stamp)
+    try:
+        stamp = Path(store).stat().st_mtime_ns if store else 0
+        return _read_context(str(ca_file) if ca_file else None, stamp)
+    except OSError as error:  # ssl's errors are, too
+        raise ProviderError(f"LDAP: {store} can't be used: {error}") from error
 
 
 @lru_cache(maxsize=8)

@@ -15,6 +15,7 @@ from imds_proxy.directory.channel import open_channel
 from imds_proxy.directory.connection import Patience, Unreachable
 from imds_proxy.directory.server import Server
 from imds_proxy.directory.settings import DirectorySettings
+from imds_proxy.errors import ProviderError
 from tests.standins.authority import Authority
 
 if TYPE_CHECKING:
@@ -202,6 +203,26 @@ def test_without_ca_file_the_systems_authorities_count(authority: Authority) -> 
         pytest.raises(Unreachable, match="certificate is not accepted"),
     ):
         open_(f"ldaps://127.0.0.1:{port}")
+
+
+def test_authorities_are_read_again_when_they_change(authority: Authority, tmp_path: Path) -> None:
+    """A file that is replaced counts for the next connection; one that is gone is trouble, of no server."""
+    stranger = Authority(tmp_path, "stranger")
+    issued = authority.issue("good")
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(stranger.certificate.read_bytes())
+    with listening(lambda plain: echo_by_tls(plain, issued)) as port:
+        uri = f"ldaps://127.0.0.1:{port}"
+        settings = DirectorySettings.model_validate(
+            {"servers": uri, "user_base": "dc=valid", "ca_file": str(ca_file)}
+        )
+        with pytest.raises(Unreachable, match="certificate is not accepted"):
+            open_channel(Server.parse(uri), settings, patience())
+        ca_file.write_bytes(authority.certificate.read_bytes())
+        open_channel(Server.parse(uri), settings, patience()).close()
+        ca_file.unlink()
+        with pytest.raises(ProviderError, match="can't be used"):
+            open_channel(Server.parse(uri), settings, patience())
 
 
 def test_a_host_name_is_compared(authority: Authority) -> None:

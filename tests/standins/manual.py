@@ -49,11 +49,12 @@ def blocks(page: str) -> list[Block]:
 
 
 def installed(text: str, folder: Path) -> str:
-    """Return a sample configuration as on a host that has the files and the group it names.
+    """Return a sample configuration as on a host that has the files, the group and the user it names.
 
     What it says of /etc/imds-proxy lies in `folder`: certificates, secrets in files of one line.
     """
     text = text.replace("/etc/imds-proxy/", f"{folder}/").replace("group: afp", f"group: {OWN_GROUP}")
+    text = text.replace("www-data", "root")
     paths = sorted({Path(name) for name in re.findall(rf"{folder}/[\w.-]+", text)})
     made = make_certificate(folder) if {path.suffix for path in paths} & {".pem", ".key"} else None
     for path in paths:

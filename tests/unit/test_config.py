@@ -326,7 +326,12 @@ def test_examples_are_without_a_fault(example: Path) -> None:
 
 def test_there_are_the_examples_that_the_manual_names() -> None:
     """The test before this one has something to look at."""
-    assert {example.name for example in EXAMPLES} >= {"minimal.yaml", "gateway.yaml", "containers.yaml"}
+    assert {example.name for example in EXAMPLES} >= {
+        "minimal.yaml",
+        "gateway.yaml",
+        "containers.yaml",
+        "people.yaml",
+    }
 
 
 def test_reading_needs_no_heavy_imports() -> None:

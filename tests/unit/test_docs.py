@@ -25,16 +25,17 @@ ARCHITECTURE = "docs/architecture.md"
 README = "README.md"
 
 _PATH = re.compile(r"(?:imds_proxy|providers|tests|docs|examples|bench|\.ci)/[\w./-]+")
+_WHOLE = re.compile(r"^listen:|^people:(?s:.*)^providers?:", re.MULTILINE)
 _COMMAND = re.compile(r"(?:\S*/)?imds-proxy +([a-z]+)\b(.*)")
 
 
 def _whole_configurations() -> list[tuple[Block, str]]:
-    """Return the YAML blocks that have `listen:`, each with the Python that follows it, if any does."""
+    """Return the YAML blocks of whole configurations, each with the Python that follows it, if any does."""
     found = []
     for page in PAGES:
         blocks = manual.blocks(page)
         for block, after in zip(blocks, [*blocks[1:], None], strict=False):
-            if block.kind == "yaml" and re.search(r"^listen:", block.text, re.MULTILINE):
+            if block.kind == "yaml" and _WHOLE.search(block.text):
                 found.append((block, after.text if after and after.kind == "python" else ""))
     return found
 
@@ -45,7 +46,7 @@ CONFIGURATIONS = _whole_configurations()
 def test_pages_are_found() -> None:
     """What the other tests go through is there."""
     assert {README, ARCHITECTURE, "SECURITY.md", "docs/providers/by_ip.md"} <= set(PAGES)
-    assert len([block for block, _ in CONFIGURATIONS if block.page == README]) == 2
+    assert len([block for block, _ in CONFIGURATIONS if block.page == README]) == 3
 
 
 @pytest.mark.parametrize("page", PAGES)

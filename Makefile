@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .cache/awscli/.made .cache/boto2/.made .cache/sdk/.made
+AXE := .cache/axe/.made
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 
 # Tried in this order. `make PYTHON=/path/to/python3.13 ...` says which to take.
@@ -26,12 +27,12 @@ test: $(VENV)/.test $(CLIENTS) ## Test without root and without system packages 
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-system: $(VENV)/.test ## Test with network namespaces and a real name server (root; installs Debian packages)
+test-system: $(VENV)/.test $(AXE) ## Test with network namespaces, real servers, a browser (root; installs Debian packages)
 	@test "$$(id -u)" = 0 || { echo "make test-system needs root: it makes network namespaces" >&2; exit 1; }
 	tests/system/install-packages
 	@$(BIN)/python $(PIP_INSTALL) --editable '.[ldap]' \
 		|| echo "python-ldap can't be built: tests that ask a directory skip" >&2
-	$(BIN)/python -m pytest -m system tests/system
+	$(BIN)/python -m pytest -m system tests/system tests/browser
 
 bench: $(VENV)/.test ## Measure warm requests, cold callers, renewals, memory and start (reports only)
 	$(BIN)/python -m bench
@@ -96,7 +97,8 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.made
 .cache/boto2/.made: REQUIREMENTS = 'boto==2.49.0'
 .cache/sdk/.made: REQUIREMENTS = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", \
 	"rb"))["project"]["optional-dependencies"]["sdk"])')
-$(CLIENTS): pyproject.toml | $(VENV)/.made
+$(AXE): REQUIREMENTS = --no-deps axe-playwright-python==0.1.8
+$(CLIENTS) $(AXE): pyproject.toml | $(VENV)/.made
 	@echo "installing clients into $(@D)"
 	@$(BIN)/python -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) $(REQUIREMENTS)

@@ -144,7 +144,7 @@ class AWSFederationProxy:
         return grant
 
     def _check_audience(self) -> None:
-        """Raise Refusal for a person whose provider tells machines apart: it may give a role to all of them."""
+        """Raise Refusal for a person whose provider tells machines apart: it may give a role to all."""
         if self._address is None and PEOPLE not in self.provider.serves:
             raise Refusal(f"{self._provider_name} tells machines apart, and {self.user} is no address")
 

@@ -9,8 +9,12 @@ import pytest
 
 from imds_proxy import AWSError
 from tests.library.site import ACCOUNT, ACCOUNT_ID, proxy_for
+from tests.standins.certificates import make_certificate
+from tests.standins.sign_in import running_sign_in
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imds_proxy import AWSFederationProxy
     from tests.standins.aws_process import Aws
     from tests.standins.sign_in import SignIn
@@ -138,6 +142,28 @@ def test_an_endpoint_that_is_silent(sign_in: SignIn) -> None:
         proxy.get_console_url(credentials, CALLBACK)
     sign_in.behave()
     assert proxy.get_console_url(credentials, CALLBACK)
+
+
+def test_an_endpoint_behind_a_certificate_of_the_sites_own(aws: Aws, tmp_path: Path) -> None:
+    """Is believed with the bundle, and only with it: whoever is in between would get the keys."""
+    certificate = make_certificate(tmp_path)
+    proxy = proxy_for(ROLE)
+    credentials = proxy.get_aws_credentials(ACCOUNT, ROLE)
+    with running_sign_in(aws, certificate.pem) as sign_in:
+        settings = {"signin_endpoint": sign_in.url}
+        with pytest.raises(AWSError, match="certificate"):
+            proxy_for(ROLE, aws=settings).get_console_url(credentials, CALLBACK)
+        assert sign_in.requests == []
+        trusting = proxy_for(ROLE, aws={**settings, "ca_bundle": certificate.authority})
+        assert trusting.get_console_url(credentials, CALLBACK).startswith(sign_in.url)
+
+
+def test_a_proxy_on_the_way(sign_in: SignIn) -> None:
+    """Is what the settings name: nothing is asked past it."""
+    credentials = proxy_for(ROLE).get_aws_credentials(ACCOUNT, ROLE)
+    with pytest.raises(AWSError, match="can't be reached"):
+        proxy_for(ROLE, aws={"https_proxy": "http://127.0.0.1:9"}).get_console_url(credentials, CALLBACK)
+    assert sign_in.requests == []
 
 
 def test_an_unknown_partition_needs_its_endpoints(aws: Aws, sign_in: SignIn) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.standins.aws_process import Aws
 
@@ -159,11 +161,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_sign_in(aws: Aws) -> Iterator[SignIn]:
-    """Run the endpoint on a free loopback port for the block; `aws` says whose keys are whose."""
+def running_sign_in(aws: Aws, certificate: Path | None = None) -> Iterator[SignIn]:
+    """Run the endpoint on a free loopback port for the block; with TLS if it has a PEM file.
+
+    `aws` says whose keys are whose.
+    """
     sign_in = SignIn(aws)
     with _Server(sign_in) as server:
-        sign_in.url = f"http://127.0.0.1:{server.server_address[1]}"
+        scheme = "http"
+        if certificate is not None:
+            scheme = "https"
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        sign_in.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="sign-in", daemon=True)
         thread.start()
         try:

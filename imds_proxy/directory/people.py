@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from imds_proxy.directory.settings import DirectorySettings
 
 _ENOUGH = 2
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ def find_person(connection: Connection, settings: DirectorySettings, user: str) 
     names = _bare_names(values, assertion.before, assertion.after)
     alike = [name for name in names if _fold(name) == _fold(user)]
     if not alike or not entries[0].dn:
+        text = "LDAP: %r was looked for and %r found, whose %s is another one, or hidden from bind_dn"
+        _log.info(text, user, entries[0].dn, assertion.attribute)
         return None
     return Person(entries[0].dn, user if user in alike else min(alike))
 

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 _KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 _CA = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
 
+_EXTENSIONS = """\
+basicConstraints = critical, CA:FALSE
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+"""
+"""What a certificate must have for Python 3.13 and newer (RFC 5280 sections 4.2.1.1 and 4.2.1.9)."""
+
 
 @dataclass(frozen=True)
 class Issued:
@@ -39,11 +46,12 @@ class Authority:
 
     def issue(self, name: str, subject: str = "IP:127.0.0.1", *, days: int = 2) -> Issued:
         """Return a certificate for `subject` (`IP:...`, `DNS:...`); with -1 day it ended yesterday."""
-        key, certificate, request = (self._folder / f"{name}.{end}" for end in ("key", "crt", "csr"))
-        _openssl("req", *_KEY, "-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}",
-                 "-keyout", key, "-out", request)  # fmt: skip
+        files = (self._folder / f"{name}.{end}" for end in ("key", "crt", "csr", "ext"))
+        key, certificate, request, extensions = files
+        extensions.write_text(f"{_EXTENSIONS}subjectAltName = {subject}\n")
+        _openssl("req", *_KEY, "-subj", f"/CN={name}", "-keyout", key, "-out", request)
         _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key,
-                 "-days", str(days), "-copy_extensions", "copy", "-out", certificate)  # fmt: skip
+                 "-days", str(days), "-extfile", extensions, "-out", certificate)  # fmt: skip
         return Issued(certificate, key)
 
 

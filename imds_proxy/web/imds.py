@@ -99,6 +99,10 @@ class MetadataService:
         self._requests[target.kind, response.status] += 1
         return response
 
+    def status_of_garbage(self, status: int, error: BaseException | None) -> int:  # noqa: ARG002  any is alike
+        """Return the status of the answer to what is no HTTP: aiohttp's."""
+        return status
+
     # --- before the caller counts -------------------------------------------------------------------
 
     def _refuse_early(self, request: web.BaseRequest, connection: Connection) -> Answer | None:

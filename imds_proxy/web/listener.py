@@ -46,6 +46,9 @@ class Service(Protocol):
     async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
 
+    def status_of_garbage(self, status: int, error: BaseException | None) -> int:
+        """Return the status of the answer to what is no HTTP, which aiohttp would give `status`."""
+
 
 class Connection:
     """What is known of one connection: both ends, and how its peer stands."""
@@ -55,6 +58,7 @@ class Connection:
         "has_asked",
         "is_admitted",
         "is_excess",
+        "is_local",
         "local_host",
         "peer",
         "service",
@@ -70,6 +74,8 @@ class Connection:
         self.has_asked = False
         self.is_admitted = False
         self.is_excess = False
+        self.is_local = False
+        """Whether it came over a unix socket."""
         self.standing: Standing | None = None
         self.allowance: Allowance | None = None
 
@@ -97,8 +103,9 @@ class _Handler(RequestHandler):
             _log.error("could not answer %s", request.remote, exc_info=exc)
         else:
             _log.debug("not HTTP from %s: %s", request.remote, type(exc).__name__)
-            if not self._listener.admits_peer_of(self):
-                status = HTTPStatus.FORBIDDEN
+            is_admitted = self._listener.admits_peer_of(self)
+            service = self._listener.service
+            status = service.status_of_garbage(status, exc) if is_admitted else HTTPStatus.FORBIDDEN
         answer = Answer(render_page(status))
         answer.force_close()
         return answer
@@ -141,6 +148,8 @@ class Listener(web.Server):
             _address_of(transport.get_extra_info("peername")),
             _address_of(transport.get_extra_info("sockname")),
         )
+        sock = transport.get_extra_info("socket")
+        connection.is_local = sock is not None and sock.family == socket.AF_UNIX
         if connection.peer is not None:
             allowance = connection.allowance = self.limits.allowance_of(connection.peer)
             connection.is_excess = not self.limits.allow_connection(allowance)
@@ -159,8 +168,10 @@ class Listener(web.Server):
     def admits_peer_of(self, handler: RequestHandler) -> bool:
         """Tell whether the peer of an open connection may talk to this listener at all."""
         connection = self._open.get(handler)
-        peer = connection.peer if connection is not None else None
-        return peer is not None and self.service.guard.admits_peer(peer)
+        if connection is None:
+            return False
+        peer = connection.peer
+        return connection.is_local or (peer is not None and self.service.guard.admits_peer(peer))
 
     def _drop_silent(self, connection: Connection, transport: asyncio.Transport) -> None:
         if connection.is_excess or not connection.has_asked:

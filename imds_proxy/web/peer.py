@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from imds_proxy.model import IPAddress
 
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = struct.Struct("iII")
 """pid, uid, gid: unix(7), SO_PEERCRED."""
 
 

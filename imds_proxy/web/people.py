@@ -13,6 +13,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from aiohttp.http_exceptions import InvalidHeader
+
 from imds_proxy.errors import Refusal, Trouble
 from imds_proxy.records import person_denial_record
 from imds_proxy.web import page
@@ -125,6 +127,15 @@ class PeopleService:
             response = answer_to_denial(denial, user=visit.user, is_page=is_page)
         self._metrics.people_requests.counts[target.kind, response.status] += 1
         return response
+
+    def status_of_garbage(self, status: int, error: BaseException | None) -> int:
+        """Return the status of the answer to what is no HTTP.
+
+        401 where a header holds what none may hold (RFC 9110 section 5.5): it might say who is asking.
+        """
+        # aiohttp's parser in Python raises the one, that in C a message.
+        is_of_header = isinstance(error, InvalidHeader) or "Invalid header value" in str(error)
+        return 401 if is_of_header else status
 
     def _target_of(self, raw: str) -> PeopleTarget:
         target = parse_people_target(raw, self._base)

@@ -255,6 +255,7 @@ def test_a_proxy_over_a_socket(tmp_path: Path) -> None:
         assert json.loads(over(place, (USER_HEADER, "alice")).get(ACCOUNTS).body)["main"]
         assert over(place).get(ACCOUNTS).status == 401
         assert over(place, (USER_HEADER, "alice"), (USER_HEADER, "alice")).get(ACCOUNTS).status == 401
+        assert over(place, (USER_HEADER, "al\x01ice")).get(ACCOUNTS).status == 401
         assert over(place, (USER_HEADER, "alice")).ask("GET", READER, host="attacker.example").status == 403
         assert world.calls == 0
 

@@ -115,8 +115,10 @@ def test_odd_names(world: PeopleWorld, values: list[str]) -> None:
 
 @pytest.mark.parametrize("control", ["\x01", "\x1b", "\x7f"])
 def test_controls_that_no_header_may_have(world: PeopleWorld, control: str) -> None:
-    """400: the request is no HTTP (RFC 9110 section 5.5)."""
-    assert world.proxy(f"al{control}ice").get(READER).status == 400
+    """401, though the request is no HTTP (RFC 9110 section 5.5); other garbage is 400."""
+    assert world.proxy(f"al{control}ice").get(READER).status == 401
+    assert world.caller().exchange(b"GARBAGE\r\n\r\n").status == 400
+    assert world.caller(source=OUTSIDE).exchange(b"GARBAGE\r\n\r\n").status == 403
 
 
 @pytest.mark.parametrize("user", ["a", "a" * 256, "ä" * 256])

@@ -94,7 +94,7 @@ async def test_keyboard_alone(browser: Browser, site: PeopleSite) -> None:
 
 async def test_the_focus_at_the_end(browser: Browser, site: PeopleSite) -> None:
     """When keys vanish under the focus it goes back to the button that asks for new ones."""
-    site.rows, site.life = [ADMIN], 3.0
+    site.rows, site.life = [ADMIN], 4.5
     page = await browser.open_page(site.url)
     await show_credentials(page)
     await page.evaluate("document.querySelector('.hide').focus()")

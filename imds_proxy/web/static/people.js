@@ -4,6 +4,7 @@
 const PATIENCE = 45_000; // milliseconds; the server gives up sooner
 const FEW_ROWS = 8; // which need no filter
 const WARNINGS = [300, 60]; // seconds before the end at which a screen reader says so
+const ENDED = "These credentials have ended. Ask for new ones.";
 
 const page = document.querySelector("main");
 const announcement = document.querySelector("#announcement");
@@ -178,7 +179,8 @@ async function showCredentials(row, button) {
   if (!environment(body).every(([, value]) => /^[\w+/=-]+$/.test(value))) {
     throw new Problem("The server has sent credentials that can't be shown.");
   }
-  const life = Date.parse(body.Expiration) - answered;
+  const life = Date.parse(body.Expiration) - answered; // by the server's clock, as ours may be wrong
+  if (!(life > 0)) throw new Problem(ENDED);
   const content = fromTemplate("keys");
   content.querySelector("h2").textContent = `Credentials for ${nameOf(row)}`;
   for (const block of content.querySelectorAll("pre")) {
@@ -190,10 +192,9 @@ async function showCredentials(row, button) {
   }
   open(row, content);
   button.setAttribute("aria-expanded", "true");
-  shown.start = now();
-  shown.life = life;
-  shown.ticking = setInterval(tick, 1000);
-  announce(`Credentials for ${nameOf(row)} are shown, valid for ${duration(Math.max(0, Math.floor(life / 1000)))}`);
+  const left = Math.floor(life / 1000);
+  Object.assign(shown, { start: now(), life, left, ticking: setInterval(tick, 1000) });
+  announce(`Credentials for ${nameOf(row)} are shown, valid for ${duration(left)}`);
   tick();
 }
 
@@ -207,13 +208,14 @@ function tick() {
   if (!shown?.ticking) return;
   const left = Math.floor((shown.life - since(shown.start)) / 1000);
   if (!(left > 0)) {
-    const { row } = shown;
-    showProblem(row, new Problem("These credentials have ended. Ask for new ones."));
+    showProblem(shown.row, new Problem(ENDED));
     return;
   }
-  const timer = shown.panel.querySelector(".left");
-  timer.textContent = duration(left);
-  if (WARNINGS.includes(left)) announce(`The credentials for ${nameOf(shown.row)} end in ${duration(left)}`);
+  shown.panel.querySelector(".left").textContent = duration(left);
+  if (WARNINGS.some((limit) => left <= limit && shown.left > limit)) {
+    announce(`The credentials for ${nameOf(shown.row)} end in ${duration(left)}`);
+  }
+  shown.left = left;
 }
 
 async function copyForm(button) {

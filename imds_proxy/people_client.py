@@ -120,8 +120,10 @@ def host_of(url: str) -> str:
 class PeopleClient:
     """Asks one listener. All its methods raise Refusal (no, and why) or Trouble (no answer)."""
 
-    def __init__(self, place: Place, sign_in: SignIn | None) -> None:
+    def __init__(self, place: Place, sign_in: SignIn | None, *, patience: float = PATIENCE) -> None:
+        """`patience` is in seconds, for one answer from the connection to the last byte."""
         self._place = place
+        self._patience = patience
         self._sign_in = sign_in
         self._login: Login | None = None
 
@@ -135,7 +137,7 @@ class PeopleClient:
 
     def keys(self, account: str, role: str) -> RoleKeys:
         """Return the temporary keys of a role."""
-        body = self._get(f"/account/{_segment(account)}/{_segment(role)}/credentials")
+        body = self._get(role_path(account, role, "credentials"))
         try:
             return _keys_in(json.loads(body))
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -143,7 +145,7 @@ class PeopleClient:
 
     def console_url(self, account: str, role: str) -> str:
         """Return a URL that logs whoever opens it into the console: a secret."""
-        body = self._get(f"/account/{_segment(account)}/{_segment(role)}/consoleurl")
+        body = self._get(role_path(account, role, "consoleurl"))
         url = body.decode("ascii", errors="replace").strip()
         if not url.startswith(("https://", "http://")) or _FORBIDDEN.search(url) or len(url) > _LONGEST_URL:
             raise self._nonsense("a console URL")
@@ -168,7 +170,7 @@ class PeopleClient:
         if self._login is not None:
             headers["Authorization"] = self._login.authorization
         try:
-            return _within(PATIENCE, lambda: _ask(self._place, path, headers))
+            return _within(self._patience, lambda: _ask(self._place, path, headers))
         except ssl.SSLCertVerificationError as error:
             text = f"the certificate is not to be trusted: {error.verify_message}"
         except PermissionError:
@@ -284,8 +286,11 @@ def _keys_in(document: dict[str, object]) -> RoleKeys:
     return RoleKeys(access_key, secret_key, session_token, expiration)
 
 
-def _segment(name: str) -> str:
-    return quote(name.encode("utf-8", "surrogateescape"), safe="")
+def role_path(account: str, role: str, wanted: str) -> str:
+    """Return the path of what is `wanted` of a role, below the base path."""
+    # Arguments that are no UTF-8 have surrogates, some of which stand for no byte.
+    escaped = (quote(name.encode("utf-8", "surrogatepass"), safe="") for name in (account, role))
+    return "/".join(("/account", *escaped, wanted))
 
 
 def _is_loopback(host: str) -> bool:

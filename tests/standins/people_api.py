@@ -78,6 +78,8 @@ class PeopleApi:
         """Sent as it is instead of an answer, and then the end of the connection."""
         self.login: str | None = None
         """`user:password` that is asked for."""
+        self.names_user = True
+        """Whether answers say who is asking."""
         self.released = threading.Event()
         """Nothing is answered before it is set."""
         self.released.set()
@@ -119,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
         self.send_header("Content-Length", str(len(reply.body)))
-        if reply.status != 401:
+        if reply.status != 401 and api.names_user:
             self.send_header("X-Username", "alice")
         for name, value in reply.headers:
             self.send_header(name, value)

@@ -58,7 +58,6 @@ class AWSFederationProxy:
     answer at the moment.
     """
 
-    user: str
     application_config: Mapping[str, Any]
     """`config` as it was given: it may have a secret in it."""
     account_config: Mapping[str, Any]
@@ -73,7 +72,7 @@ class AWSFederationProxy:
         account_config: Mapping[str, Any],
         logger: logging.Logger | None = None,
     ) -> None:
-        self.user = _checked_user(user)
+        self._user = _checked_user(user)
         self.application_config = config
         self.account_config = account_config
         self.logger = logger or logging.getLogger(__name__)
@@ -87,6 +86,11 @@ class AWSFederationProxy:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(user={self.user!r}, provider={self._provider_name!r})"
+
+    @property
+    def user(self) -> str:
+        """Who it is about; somebody else needs another instance."""
+        return self._user
 
     def get_account_and_role_dict(self) -> dict[str, set[tuple[str, str]]]:
         """Return what the user may have, {account: {(role, reason), ...}}; empty for who has nothing.

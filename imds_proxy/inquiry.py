@@ -40,7 +40,7 @@ async def ask_provider(
     except TimeoutError as error:
         metrics.provider_errors.add(name)
         raise ProviderError(f"provider {name}: no answer in {PROVIDER_PATIENCE:.0f} s") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         metrics.provider_errors.add(name)
         _log.exception("provider %s: failed for %s", name, caller.user or caller.address)
         raise ProviderError(f"provider {name}: {type(error).__name__}: {error}") from error

@@ -95,6 +95,8 @@ def test_what_users_of_the_old_class_read() -> None:
     config = {"module": MODULE, "class": "Stranger"}
     proxy = AWSFederationProxy(user="alice", config=config, account_config=ACCOUNTS, logger=logger)
     assert proxy.user == "alice"
+    with pytest.raises(AttributeError):
+        proxy.user = "bob"  # type: ignore[misc]  # on purpose: the answers would still be alice's
     assert proxy.application_config is config
     assert proxy.account_config is ACCOUNTS
     assert proxy.logger is logger

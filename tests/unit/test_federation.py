@@ -219,15 +219,16 @@ async def test_an_error_is_each_ones_own() -> None:
 
 @in_virtual_time
 async def test_a_provider_in_trouble_is_no_yes() -> None:
-    """What it raises is the cause; it is counted."""
+    """What it raises is the cause, also where it means to end the program; it is counted."""
     desk = Desk()
-    desk.provider.failure = LookupError("down")
-    with pytest.raises(ProviderError) as caught:
-        await desk.federation.grant(desk.person(), "main", "admin")
-    assert caught.value.__cause__ is desk.provider.failure
+    for failure in (LookupError("down"), SystemExit(3)):
+        desk.provider.failure = failure
+        with pytest.raises(ProviderError) as caught:
+            await desk.federation.grant(desk.person(), "main", "admin")
+        assert caught.value.__cause__ is failure
     desk.provider.failure = None
     desk.provider.seconds = 6
     with pytest.raises(ProviderError, match="5 s"):
         await desk.federation.grants(desk.person())
-    assert desk.metrics.provider_errors.counts == {("people",): 2}
+    assert desk.metrics.provider_errors.counts == {("people",): 3}
     assert desk.sts.calls == []

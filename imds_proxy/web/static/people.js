@@ -140,6 +140,7 @@ async function openConsole(row) {
   }
   tab.opener = null;
   tab.document.title = "AWS console";
+  Object.assign(tab.document.documentElement.style, { colorScheme: "light dark", font: "1rem system-ui, sans-serif" });
   tab.document.body.textContent = `Opening the AWS console for ${nameOf(row)} …`;
   try {
     const { body } = await mint("console", row);

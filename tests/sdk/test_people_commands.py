@@ -98,6 +98,15 @@ def test_refused(path: Path, aws: Aws, daemon: Daemon) -> None:
     assert run_command("accounts", "--socket", path).returncode == 3
 
 
+def test_a_socket_for_a_web_server(aws: Aws, start_daemon: StartDaemon, path: Path) -> None:
+    """There the base path is asked for: the web server may have rules for it, and for nothing else."""
+    identity = {"header": "X-Remote-User", "trusted": [str(os.getuid())]}
+    start_daemon(people_settings_for(aws, identity, GROUPS, {"unix": str(path)}))
+    done = run_command("accounts", "--socket", path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "has no such path" in done.stderr
+
+
 def test_aws_refuses(path: Path, aws: Aws, daemon: Daemon) -> None:
     """What AWS refuses is refused; what AWS fails to answer is trouble."""
     aws.remove_role("reader", ACCOUNT)

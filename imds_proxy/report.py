@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from imds_proxy.config.fields import HIDDEN
+from imds_proxy.directory.settings import OLD_NAMES
 from imds_proxy.yaml_source import dotted
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ Shown: TypeAlias = "str | float | Sequence[Shown] | Mapping[str, Shown] | None"
 """What pydantic makes of settings for JSON, and what stands in a file."""
 
 Line: TypeAlias = "tuple[KeyPath, Shown]"
+
+_DIRECTORY = ("people", "identity", "ldap")
+
+_OLD_SPELLINGS: Mapping[str | int, str] = {name: old for old, name in OLD_NAMES.items()}
 
 _PYDANTIC_HIDDEN = "**********"
 """What pydantic shows of a secret."""
@@ -48,6 +53,9 @@ def _describe_provider(section: ProviderSection, provider: Provider[Any]) -> Ite
     except Exception:  # noqa: BLE001  a site's default may be anything
         # A site's own serializer failed: what is a secret isn't known, so everything may be one.
         known = dict.fromkeys(section.settings, HIDDEN)
+    for name, old in _OLD_SPELLINGS.items():
+        if name in known and old in section.settings and old not in known:
+            known = {old if key == name else key: value for key, value in known.items()}
     if section.settings or known:
         yield from _merge(dict(section.settings), known, section.path)
 
@@ -83,7 +91,23 @@ def _flatten(value: Shown, path: KeyPath) -> Iterator[Line]:
 def _origin(source: Source, path: KeyPath) -> str:
     # An address among the hosts is shown in its canonical form, which may not be how the file has it.
     is_host = path[0] == "hosts" and len(path) > 1
-    return source.where(path) if is_host or path in source.positions else "default"
+    for spelled in (path, _old_spelling(path)):
+        if is_host or spelled in source.positions or _is_part_of_a_text(source, spelled):
+            return source.where(spelled)
+    return "default"
+
+
+def _old_spelling(path: KeyPath) -> KeyPath:
+    """Return the path by which the AWS Federation Proxy's name of a directory's setting leads to it."""
+    place = len(_DIRECTORY)
+    if path[:place] != _DIRECTORY or len(path) == place:
+        return path
+    return (*_DIRECTORY, _OLD_SPELLINGS.get(path[place], path[place]), *path[place + 1 :])
+
+
+def _is_part_of_a_text(source: Source, path: KeyPath) -> bool:
+    """Tell whether the settings have a list where the file has a text."""
+    return isinstance(path[-1], int) and isinstance(source.value(path[:-1]), str)
 
 
 def _show(value: Shown) -> str:

@@ -32,11 +32,12 @@ OLD_NAMES = {
     "ldap_uri": "servers",
     "ldap_starttls": "start_tls",
     "ldap_bind_dn": "bind_dn",
-    "ldap_bind_password": "bind_password_file",
     "ldap_base_users": "user_base",
     "ldap_base_groups": "group_base",
 }
 """How the AWS Federation Proxy called a setting, and how it is called here."""
+
+_EITHER = OLD_NAMES | {"ldap_bind_password": "bind_password_file"}
 
 _WHAT_GROUPS_ARE_LIKE = {"nested", "user_filter", "group_filter", "member_attribute"}
 
@@ -224,9 +225,9 @@ class DirectorySettings(ProviderSettings):
     def _check_spellings(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        for old, new in OLD_NAMES.items():
+        for old, new in _EITHER.items():
             if values.get(old) is not None and values.get(new) is not None:
-                raise ValueError(f"{old} and {new} can't both be given: they are the same")
+                raise ValueError(f"{old} and {new} can't both be given: they mean the same")
         return _with_defaults(values)
 
     @model_validator(mode="after")

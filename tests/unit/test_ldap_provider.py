@@ -12,7 +12,7 @@ from imds_proxy_providers import ldap
 from imds_proxy_providers.by_groups import ProviderByGroups, read_group
 from pydantic import ValidationError
 
-from imds_proxy import registry
+from imds_proxy import registry, report
 from imds_proxy.directory.groups import groups_of
 from imds_proxy.errors import ProviderError
 from imds_proxy.provider import PEOPLE
@@ -34,6 +34,32 @@ SETTINGS = {
     "group_base": "ou=groups,dc=valid,dc=example",
     "regex": "aws-(?P<account>[^-]+)-(?P<role>.+)",
 }
+
+
+OLD_SETTINGS = """\
+people:
+  listen:
+    - address: 127.0.0.1:8443
+  public_url: http://127.0.0.1:8443
+  identity:
+    ldap:
+      ldap_uri: ldaps://dc1.corp.example ldaps://dc2.corp.example
+      ldap_base_users: ou=Staff,dc=corp,dc=example
+      ldap_bind_dn: cn=afp,dc=corp,dc=example
+      ldap_bind_password: not-the-real-one
+accounts:
+  main: {id: "000123456789"}
+providers:
+  staff:
+    type: ldap
+    ldap_uri: ldaps://dc1.corp.example
+    ldap_base_users: ou=Staff,dc=corp,dc=example
+    ldap_base_groups: ou=Groups,dc=corp,dc=example
+    ldap_bind_dn: cn=afp,dc=corp,dc=example
+    ldap_bind_password: not-the-real-one
+    timeout: 3s
+    regex: aws-(?P<account>.*)-(?P<role>.*)
+"""
 
 
 @pytest.fixture
@@ -136,6 +162,32 @@ def test_a_password_in_an_open_file_is_a_fault(tmp_path: Path) -> None:
     assert "providers.staff.ldap_bind_password: " in fault
     assert "others can read it" in fault
     assert "Suchmaschine" not in fault
+
+
+@pytest.mark.usefixtures("a_library")
+def test_config_shows_old_names_where_they_are_written(tmp_path: Path) -> None:
+    """With file and line, for the provider and for HTTP Basic; the password is hidden, nothing else is."""
+    file = tmp_path / "imds-proxy.yaml"
+    file.touch(mode=0o600)
+    file.write_text(OLD_SETTINGS)
+    loaded = registry.load(file, {"AWS_REGION": "eu-central-1"})
+    assert [str(fault) for fault in loaded.faults] == []
+    assert loaded.configuration is not None
+    described = set(report.describe(loaded.configuration, loaded.providers))
+    assert {
+        f"providers.staff.ldap_uri: ldaps://dc1.corp.example    # {file}:16",
+        f"providers.staff.ldap_base_users: ou=Staff,dc=corp,dc=example    # {file}:17",
+        f"providers.staff.ldap_bind_password: ********    # {file}:20",
+        "providers.staff.nested: ad    # default",
+        f"providers.staff.timeout: 3s    # {file}:21",
+        f"people.identity.ldap.servers[0]: ldaps://dc1.corp.example    # {file}:7",
+        f"people.identity.ldap.servers[1]: ldaps://dc2.corp.example    # {file}:7",
+        f"people.identity.ldap.user_base: ou=Staff,dc=corp,dc=example    # {file}:8",
+        f"people.identity.ldap.ldap_bind_password: ********    # {file}:10",
+        "people.identity.ldap.bind_password_file: null    # default",
+        "people.identity.ldap.page_size: 500    # default",
+    } <= described
+    assert "not-the-real-one" not in "".join(described)
 
 
 @pytest.mark.usefixtures("a_library")

@@ -313,6 +313,32 @@ people:
     trusted: [USER]
     peer: true                  #! people.identity.peer: and header can't both be given
 """,
+    "three ways": """
+people:
+  listen: [{unix: /run/x}]
+  identity:
+    peer: yes                   #! people.identity.peer: and header can't both be given
+    header: X-User
+    trusted: [USER]
+    ldap: {servers: ["ldaps://ldap.valid.example"], user_base: "dc=valid"}   #! people.identity.ldap: and header can't both be given
+""",
+    "a directory and what belongs to a header": """
+people:
+  listen:
+    - address: 127.0.0.1:1
+      tls: {certificate: FILES/good.pem, key: FILES/good.key, client_ca: FILES/other.pem}   #! people.listen[0].tls.client_ca: is for proxies that send identity.header, and there is none
+  identity:
+    secret_file: FILES/secret   #! people.identity.secret_file: needs header beside it
+    ldap:
+      servers: ["ldaps://ldap.valid.example"]
+      user_base: ""             #! people.identity.ldap.user_base: '' is not a distinguished name such as ou=people,dc=valid,dc=example
+""",
+    "a directory on a public address without TLS": """
+people:
+  listen:
+    - {address: 10.0.0.1, callers: []}   #! people.listen[0].tls: is required for 10.0.0.1:443: passwords and keys go over it
+  identity: {ldap: {servers: ["ldaps://ldap.valid.example"], user_base: "dc=valid"}}
+""",
     "identity is no map": """
 people:
   listen: [{unix: /run/x}]

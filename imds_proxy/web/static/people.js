@@ -24,8 +24,8 @@ function now() {
   return { wall: Date.now(), steady: performance.now() };
 }
 
-// Milliseconds since `start`, by the clock that went further: one may stand while the machine sleeps, the other
-// may be set back. Either way keys go too early rather than too late.
+// Milliseconds since `start`, by the clock that went further: one may stand while the machine sleeps, the
+// other may be set back. Either way keys go too early rather than too late.
 function since(start) {
   return Math.max(Date.now() - start.wall, performance.now() - start.steady);
 }
@@ -123,8 +123,12 @@ async function run(button, row, text, action) {
   try {
     await action();
   } catch (error) {
-    if (!(error instanceof Problem)) console.error(error.name);
-    showProblem(row, error instanceof Problem ? error : new Problem("This page has failed.", { isStale: true }));
+    if (error instanceof Problem) {
+      showProblem(row, error);
+    } else {
+      console.error(error.name);
+      showProblem(row, new Problem("This page has failed.", { isStale: true }));
+    }
   } finally {
     button.removeAttribute("aria-busy");
   }
@@ -140,7 +144,8 @@ async function openConsole(row) {
   }
   tab.opener = null;
   tab.document.title = "AWS console";
-  Object.assign(tab.document.documentElement.style, { colorScheme: "light dark", font: "1rem system-ui, sans-serif" });
+  const style = { colorScheme: "light dark", font: "1rem system-ui, sans-serif" };
+  Object.assign(tab.document.documentElement.style, style);
   tab.document.body.textContent = `Opening the AWS console for ${nameOf(row)} …`;
   try {
     const { body } = await mint("console", row);
@@ -235,6 +240,11 @@ async function copyForm(button) {
 
 // ---- many rows
 
+function textOf(row) {
+  const cells = [...row.querySelectorAll("[data-label]")];
+  return cells.map((cell) => cell.textContent.toLowerCase()).join("\n");
+}
+
 function filterRows(words) {
   let count = 0;
   for (const row of rows) {
@@ -246,19 +256,17 @@ function filterRows(words) {
 }
 
 const rows = [...document.querySelectorAll("tr[data-role]")];
-const texts = new Map(
-  rows.map((row) => [row, [...row.querySelectorAll("[data-label]")].map((cell) => cell.textContent).join("\n").toLowerCase()]),
-);
+const texts = new Map(rows.map((row) => [row, textOf(row)]));
 for (const row of rows) {
-  const [console, show] = row.querySelectorAll("button");
-  console.addEventListener("click", () =>
-    run(console, row, `Opening the console for ${nameOf(row)}`, () => openConsole(row)),
+  const [opens, shows] = row.querySelectorAll("button");
+  opens.addEventListener("click", () =>
+    run(opens, row, `Opening the console for ${nameOf(row)}`, () => openConsole(row)),
   );
-  show.addEventListener("click", () => {
+  shows.addEventListener("click", () => {
     if (shown?.row === row && shown.ticking) return hide();
-    return run(show, row, `Asking for credentials for ${nameOf(row)}`, () => showCredentials(row, show));
+    return run(shows, row, `Asking for credentials for ${nameOf(row)}`, () => showCredentials(row, shows));
   });
-  console.disabled = show.disabled = false;
+  opens.disabled = shows.disabled = false;
 }
 
 if (rows.length > FEW_ROWS) {

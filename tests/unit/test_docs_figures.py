@@ -41,11 +41,13 @@ OTHER_NUMBERS = {
     "names",  # what DNS takes
     "resolver",  # how long a text for the log may be
     "role_sessions",  # what AWS takes
+    "secret_settings",  # how short a secret is looked for in texts
     "token_keys",  # how a key is made
     "web.page_tokens",  # how a token is made; its life is there all the same
     "web.people",  # how long a text for the log may be
     "web.tree",  # how paths are remembered
     "yaml_nodes",  # what a file may hold: docs/configuration.md
+    "yaml_scalars",  # what Python reads as a number
     "yaml_source",
 }
 """The modules, and packages, whose numbers are neither limits nor time-outs of the running daemon."""

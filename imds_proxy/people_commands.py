@@ -6,8 +6,9 @@ import io
 import os
 import sys
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -34,8 +35,22 @@ class _Name(click.ParamType[str]):
         return value
 
 
-def _reaches_listener(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say where the people's listener is and who is asking."""
+def _with_client(command: Callable[..., None]) -> Callable[..., None]:
+    """Hand a client to a command, and add the options that say where it leads and who is asking."""
+
+    @wraps(command)
+    def run(
+        *,
+        socket_path: Path | None,
+        url: str | None,
+        user: str | None,
+        ca_file: Path | None,
+        **its_own: object,
+    ) -> None:
+        client = _client(socket_path=socket_path, url=url, user=user, ca_file=ca_file)
+        with _exits():
+            command(client, **its_own)
+
     options = (
         click.option(
             "--socket",
@@ -59,15 +74,16 @@ def _reaches_listener(command: Callable[..., None]) -> Callable[..., None]:
             help="With --url: authorities to trust instead of the system's.  [$SSL_CERT_FILE]",
         ),
     )
+    decorated: Callable[..., None] = run
     for option in reversed(options):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
-@_reaches_listener
-def accounts(as_json: bool, **where: Any) -> None:
+@_with_client
+def accounts(client: PeopleClient, *, as_json: bool) -> None:
     """List the roles that you may have, and why.
 
     \b
@@ -82,8 +98,7 @@ def accounts(as_json: bool, **where: Any) -> None:
     Exit status: 0; 1 refused (one line on stderr, nothing on stdout); 2 wrong usage; 3 no answer:
     unreachable, or trouble with the provider.
     """
-    with _exits():
-        roles = _client(**where).roles()
+    roles = client.roles()
     if as_json:
         import json
         from dataclasses import asdict
@@ -102,8 +117,8 @@ def accounts(as_json: bool, **where: Any) -> None:
 @click.command()
 @click.argument("account", type=_Name())
 @click.argument("role", type=_Name())
-@_reaches_listener
-def credentials(account: str, role: str, **where: Any) -> None:
+@_with_client
+def credentials(client: PeopleClient, *, account: str, role: str) -> None:
     """Print temporary credentials of a role, as AWS SDKs read them from a credential_process.
 
     \b
@@ -121,17 +136,15 @@ def credentials(account: str, role: str, **where: Any) -> None:
     Exit status: 0; 1 refused (one line on stderr, nothing on stdout); 2 wrong usage; 3 no answer:
     unreachable, or trouble with the provider or AWS.
     """
-    with _exits():
-        keys = _client(**where).keys(account, role)
-    click.echo(keys.for_credential_process())
+    click.echo(client.keys(account, role).for_credential_process())
 
 
 @click.command()
 @click.argument("account", type=_Name())
 @click.argument("role", type=_Name())
 @click.option("--open", "opens", is_flag=True, help="Start the browser there and print nothing.")
-@_reaches_listener
-def console(account: str, role: str, opens: bool, **where: Any) -> None:
+@_with_client
+def console(client: PeopleClient, *, account: str, role: str, opens: bool) -> None:
     """Print a URL that logs you into the AWS console with a role.
 
     Whoever opens it within 15 minutes is logged in: don't show it around.
@@ -144,14 +157,13 @@ def console(account: str, role: str, opens: bool, **where: Any) -> None:
     Exit status: 0; 1 refused (one line on stderr, nothing on stdout); 2 wrong usage; 3 no answer:
     unreachable, trouble with the provider or AWS, or no browser.
     """
-    with _exits():
-        url = _client(**where).console_url(account, role)
-        if opens:
-            from imds_proxy.one_time_page import open_in_browser
+    url = client.console_url(account, role)
+    if not opens:
+        click.echo(url)
+        return
+    from imds_proxy.one_time_page import open_in_browser
 
-            open_in_browser(url)
-            return
-    click.echo(url)
+    open_in_browser(url)
 
 
 COMMANDS = (accounts, credentials, console)

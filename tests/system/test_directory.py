@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_proxy import registry
+from imds_proxy import AWSFederationProxy, registry
 from imds_proxy.directory.groups import groups_of
 from imds_proxy.directory.settings import DirectorySettings
 from imds_proxy.directory.verify import verify
@@ -383,3 +383,23 @@ def test_the_provider_in_the_settings(
     [grant] = asyncio.run(provider.grants_for(Asking("alice")))
     assert (grant.account, grant.role) == ("main", "admin")
     assert asyncio.run(provider.grants_for(Asking("nobody"))) == frozenset[Grant]()
+
+
+def test_the_old_module_in_the_library(server: Slapd, authority: Authority) -> None:
+    """As a program of the AWS Federation Proxy's users has it, and where the certificate is from."""
+    config = {
+        "module": "aws_federation_proxy.provider.ldap_provider",
+        "regex": "aws-(?P<account>.*)-(?P<role>.*)",
+        "ldap_uri": server.ldap,
+        "ldap_base_users": slapd.PEOPLE,
+        "ldap_base_groups": slapd.GROUPS,
+        "ldap_bind_dn": slapd.SEARCHER,
+        "ldap_bind_password": slapd.SEARCHER_PASSWORD,
+        "user_filter": "(uid={user})",
+        "ca_file": str(authority.certificate),
+    }
+    proxy = AWSFederationProxy(user="alice", config=config, account_config={"main": {"id": 123456789012}})
+    [(account, roles)] = proxy.get_account_and_role_dict().items()
+    assert (account, {role for role, _ in roles}) == ("main", {"admin"})
+    stranger = AWSFederationProxy(user="*)(uid=*", config=config, account_config={"main": {"id": 1}})
+    assert stranger.get_account_and_role_dict() == {}

@@ -111,9 +111,8 @@ class Audit:
     def note_denial(self, record: Record) -> None:
         """Write a refusal or trouble; repeated ones of the same caller are counted and written later."""
         now = self._clock.monotonic()
-        # Many people may come from one address, a proxy's: each has records of their own.
-        person = (record.name, record.account, record.role, record.error) if record.reason is None else ()
-        key = (record.caller, record.outcome, record.reason, *person)
+        # Many people may come from one address, a proxy's, and ask for many roles.
+        key = (record.caller, record.outcome, record.reason, record.name, record.account, record.role)
         known = self._collapsed.get(key)
         if known is None:
             self._collapsed[key] = _Collapsed(record, now)

@@ -60,15 +60,20 @@ def person_denial_record(
     *,
     account: str | None = None,
     role: str | None = None,
+    grant: Grant | None = None,
 ) -> Record:
-    """Return the record of what a person did not get, of the account and role they asked for."""
+    """Return the record of what a person did not get, of the account and role they asked for.
+
+    `error` is there for what came after a grant, as in a machine's records.
+    """
     return Record(
         caller=caller,
         outcome="refused" if isinstance(error, Refusal) else "trouble",
         name=user,
+        reason=grant.reason if grant is not None else str(error),
         account=account,
         role=role,
-        error=str(error),
+        error=str(error) if grant is not None else None,
         sts_request_id=error.request_id if isinstance(error, AWSError | Refusal) else None,
     )
 

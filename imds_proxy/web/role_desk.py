@@ -82,15 +82,15 @@ class RoleDesk:
         grant, session = await self.session(wish)
         if self._audit.is_behind:
             error = OverloadError("the audit log is behind")
-            self._deny(wish, error, 503, "Too many records wait to be written; try again in a while")
+            self._deny(wish, error, 503, "Too many records wait to be written; try again in a while", grant)
         try:
             credentials = await self._federation.credentials(session)
         except Refusal as refusal:
-            self._deny(wish, refusal, 403, f"Permission denied: AWS refuses {wish.words}")
+            self._deny(wish, refusal, 403, f"Permission denied: AWS refuses {wish.words}", grant)
         except OverloadError as trouble:
-            self._deny(wish, trouble, 503, "Too many ask AWS at the moment; try again in a while")
+            self._deny(wish, trouble, 503, "Too many ask AWS at the moment; try again in a while", grant)
         except Trouble as trouble:
-            self._deny(wish, trouble, 502, "Call to AWS failed; try again in a while")
+            self._deny(wish, trouble, 502, "Call to AWS failed; try again in a while", grant)
         self._audit.note_hand_out(
             person_hand_out_record(wish.caller, wish.person.user, grant, session, credentials)
         )
@@ -107,8 +107,11 @@ class RoleDesk:
         self._metrics.console_urls.add("success")
         return url
 
-    def _deny(self, wish: Wish, error: FederationError, status: int, message: str) -> NoReturn:
-        self._audit.note_denial(
-            person_denial_record(wish.caller, wish.person.user, error, account=wish.account, role=wish.role)
+    def _deny(
+        self, wish: Wish, error: FederationError, status: int, message: str, grant: Grant | None = None
+    ) -> NoReturn:
+        record = person_denial_record(
+            wish.caller, wish.person.user, error, account=wish.account, role=wish.role, grant=grant
         )
+        self._audit.note_denial(record)
         raise Denial(status, message) from error

@@ -201,6 +201,12 @@ def test_sts_refuses(world: PeopleWorld) -> None:
     assert (answer.status, answer.header("X-Username")) == (403, "alice")
     assert "AWS refuses" in error_of(answer)["message"]
     assert world.sign_in.paths == []
+    world.site.do(lambda: world.site.workshop.audit.close(10))
+    [record] = world.site.audit_records()
+    assert (record["outcome"], record["role"]) == ("refused", "reader")
+    assert record["reason"].startswith("group main-reader ")
+    assert "AccessDenied" in record["error"]
+    assert record["sts_request_id"]
 
 
 @pytest.mark.parametrize(
@@ -339,6 +345,7 @@ def test_records(world: PeopleWorld) -> None:
         ("carol", "reader", "refused"),
         ("bob", "other", "refused"),
     ]
+    assert [one["reason"].partition(" ")[0] for one in denials] == ["alice", "carol", "bob"]
     text = json.dumps([first, second, *denials])
     assert issued.secret_key not in text
     assert issued.session_token not in text

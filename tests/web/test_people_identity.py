@@ -165,7 +165,7 @@ def test_the_directory_is_down(world: PeopleWorld, directory: Directory) -> None
     world.site.do(lambda: world.site.workshop.audit.close(10))
     [record] = world.site.audit_records()
     assert record["outcome"] == "trouble"
-    assert "ldap1.valid.example" in record["error"]
+    assert "ldap1.valid.example" in record["reason"]
     assert world.site.metrics.logins.counts == {("trouble",): 1}
 
 

@@ -138,7 +138,7 @@ def test_refusals_of_identity_are_on_record(giving: PeopleWorld) -> None:
     giving.site.do(lambda: giving.site.workshop.audit.close(10))
     [record] = giving.site.audit_records()
     assert (record["caller"], record["outcome"], record["name"]) == (STRANGER, "refused", None)
-    assert "no trusted proxy" in record["error"]
+    assert "no trusted proxy" in record["reason"]
 
 
 # --- from where, for which host ------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -219,6 +220,13 @@ def _exits() -> Iterator[None]:
         sys.exit(EXIT_FAULTY)
     except Trouble as error:
         _complain(str(error))
+        sys.exit(EXIT_TROUBLE)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # click ends without a word
+        # Python would try once more at its end, and say so at length.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _complain(f"the answer can't be written: {error.strerror}")
         sys.exit(EXIT_TROUBLE)
 
 

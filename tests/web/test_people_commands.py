@@ -203,6 +203,25 @@ def test_a_reader_that_leaves(api: PeopleApi, path: Path) -> None:
     assert (done.stdout.split("\t")[1], done.stderr) == ("role-000000", "")
 
 
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize("command", ALL_COMMANDS)
+def test_a_full_disk(path: Path, command: tuple[str, ...]) -> None:
+    """An answer that can't be written is none: one line, no traceback."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, *command, "--socket", path],
+            cwd=REPOSITORY,
+            env=bare_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert done.stderr == "imds-proxy: the answer can't be written: No space left on device\n"
+
+
 def test_help_teaches() -> None:
     """`credentials --help` has the two lines of ~/.aws/config; every command tells its exit statuses."""
     said = run("credentials", "--help").stdout

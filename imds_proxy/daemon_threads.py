@@ -6,7 +6,6 @@ hangs would keep a process alive.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections import deque
@@ -52,6 +51,8 @@ class DaemonThreads:
         Whoever stops waiting leaves the line; a call that runs by then runs on.
         Raises OverloadError when all threads hang or the line is full.
         """
+        import asyncio  # here: `check` builds providers and asks none
+
         future = self.submit(function)
         try:
             return await asyncio.wrap_future(future)

@@ -31,7 +31,7 @@ FAILURES_LAST = 600.0
 else's than the guesses.
 """
 
-MOST_TRIES = 32
+MOST_TRIES = 64
 """Of one user from one address, under way or waiting for their no."""
 
 CHECKS_PER_ADDRESS = 4

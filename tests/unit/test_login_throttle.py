@@ -125,7 +125,7 @@ async def test_a_right_password_is_not_slowed_by_failures() -> None:
 
 @in_virtual_time
 async def test_guessing_on_many_connections_is_slow_too() -> None:
-    """There are 32 places, each taken until its no is told: the rest is turned away unseen."""
+    """There are 64 places, each taken until its no is told: the rest is turned away unseen."""
     door = Door()
     for number in range(6):
         await door.try_to(f"wrong {number}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import ClientSession, WSMsgType
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp import ClientWebSocketResponse
 
@@ -108,12 +108,20 @@ class Page:
 
     async def wait_for_complaint(self, words: str) -> None:
         """Return once the page or the browser complains of something. Raises AssertionError if none does."""
+        await self._wait_until(lambda: any(words in complaint for complaint in self.complaints))
+
+    async def wait_for_answers(self, status: int, count: int) -> None:
+        """Return once so many answers have this status. Raises AssertionError when they never have."""
+        await self._wait_until(lambda: [answer[1] for answer in self.answers].count(status) >= count)
+
+    async def _wait_until(self, is_so: Callable[[], bool]) -> None:
+        # The browser tells of what it does a little later than a page can see it.
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while asyncio.get_running_loop().time() < deadline:
-            if any(words in complaint for complaint in self.complaints):
+            if is_so():
                 return
             await asyncio.sleep(_POLL)
-        raise AssertionError(f"no complaint has {words!r}: {self.complaints}")
+        raise AssertionError(f"never: complaints {self.complaints}, answers {self.answers}")
 
     async def text(self) -> str:
         """Return what a person can read."""

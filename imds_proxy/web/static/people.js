@@ -45,7 +45,7 @@ async function mint(what, row) {
   const { account, role } = row.dataset;
   let response;
   try {
-    // The mode stays "cors": with any other this page's referrer policy would make the Origin header "null".
+    // The mode stays "cors": in others, says the Fetch standard, our referrer policy makes Origin "null".
     response = await fetch(what, {
       method: "POST",
       headers: { Accept: "application/json" },

@@ -60,6 +60,7 @@ class Server:
         self._clock = SYSTEM_CLOCK
         self._metrics = Metrics()
         self._passing_key: bytes | None = None
+        self._has_warned_of_key = False
         self._admin: AdminSettings | None = None
         self._runners: list[web.AppRunner] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -126,6 +127,8 @@ class Server:
             return keys
         if self._passing_key is None:
             self._passing_key = passing_token_key()
+        if configuration.settings.listen and not self._has_warned_of_key:
+            self._has_warned_of_key = True
             _log.warning("tokens.key_file is not set: IMDS tokens end with this process")
         return (self._passing_key,)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from imds_proxy.config import files, people_values, values
 from imds_proxy.config.section import SECRET_HEADER
+from imds_proxy.directory.wire import check_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ def check(source: Source) -> Iterator[Fault]:
     yield from _check_sockets(source)
     yield from _check_identity(source)
     yield from _check_header(source)
+    yield from _check_ldap(source)
     yield from _warn_of_the_unknowable(source)
     for path in _listeners(source):
         yield from _check_tls_files(source, (*path, "tls"))
@@ -141,6 +143,15 @@ def _check_header(source: Source) -> Iterator[Fault]:
                     SECRET_FILE, f"is required for {where}: an address alone proves too little"
                 )
                 break
+
+
+def _check_ldap(source: Source) -> Iterator[Fault]:
+    path = (*IDENTITY, "ldap")
+    if _map_at(source, path):
+        try:
+            check_library()
+        except ValueError as error:
+            yield source.fault(path, str(error))
 
 
 def _warn_of_the_unknowable(source: Source) -> Iterator[Fault]:

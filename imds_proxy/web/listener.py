@@ -13,6 +13,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from imds_proxy.model import canonical_address
 from imds_proxy.web.answer import Answer, render_page
+from imds_proxy.web.peer import peer_of
 
 if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
@@ -150,8 +151,8 @@ class Listener(web.Server):
         )
         sock = transport.get_extra_info("socket")
         connection.is_local = sock is not None and sock.family == socket.AF_UNIX
-        if connection.peer is not None:
-            allowance = connection.allowance = self.limits.allowance_of(connection.peer)
+        allowance = connection.allowance = self._allowance_of(connection, transport)
+        if allowance is not None:
             connection.is_excess = not self.limits.allow_connection(allowance)
         self._open[handler] = connection
         # Thousands that never ask would use up our file descriptors, which are everybody's.
@@ -164,6 +165,15 @@ class Listener(web.Server):
         connection = self._open.pop(handler, None)
         if connection is not None and connection.allowance is not None:
             self.limits.end_connection(connection.allowance)
+
+    def _allowance_of(self, connection: Connection, transport: asyncio.Transport) -> Allowance | None:
+        if connection.peer is not None:
+            return self.limits.allowance_of(connection.peer)
+        try:
+            uid = peer_of(transport, None).uid
+        except ConnectionResetError:
+            return None
+        return None if uid is None else self.limits.allowance_of_user(uid)
 
     def admits_peer_of(self, handler: RequestHandler) -> bool:
         """Tell whether the peer of an open connection may talk to this listener at all."""

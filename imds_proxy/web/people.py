@@ -1,8 +1,8 @@
 """HTTP for people: the API of the old AWS Federation Proxy, and the page. One request in, one answer out.
 
-The order is fixed: peer (403), Host (403), limits (503), path (404), method (405), another site (403), who
-is asking (401), callbackurl (400), and then what they may have (`role_desk`). No provider and no AWS hears
-of a request before all of it.
+The order is fixed: peer (403), Host (403), limits (503), path (404), method (405), another site (403), who is
+asking (401), what they may have (403), callbackurl (400), the account's id (404). No provider hears of a
+request before it is known who is asking, and no AWS before all of it.
 """
 
 from __future__ import annotations
@@ -244,13 +244,14 @@ class PeopleService:
     async def _serve_role(self, visit: _Visit, wish: Wish) -> Answer:
         kind = visit.target.kind
         has_console = kind is not PeopleKind.CREDENTIALS
-        issuer = self._issuer_of(visit) if has_console else ""
         is_text = kind is PeopleKind.CONSOLE_URL
+        grant = await self._desk.grant(wish)
+        issuer = self._issuer_of(visit) if has_console else ""
+        session = self._desk.session(wish, grant)
         if visit.is_head:
             # As GET as far as it goes without handing anything out.
-            await self._desk.session(wish)
             return answer_with(200, None, TEXT if is_text else JSON, user=wish.person.user)
-        credentials = await self._desk.credentials(wish)
+        credentials = await self._desk.credentials(wish, grant, session)
         if is_text:
             url = await self._console_url(wish, credentials, issuer)
             return answer_with(200, url.encode("utf-8"), TEXT, user=wish.person.user)
@@ -301,7 +302,8 @@ class PeopleService:
         if not (is_name(fields["account"]) and is_name(fields["role"])):
             raise Denial(404, "Not found")
         wish = Wish(person, visit.peer.caller, fields["account"], fields["role"])
-        credentials = await self._desk.credentials(wish)
+        grant = await self._desk.grant(wish)
+        credentials = await self._desk.credentials(wish, grant, self._desk.session(wish, grant))
         if visit.target.kind is PeopleKind.PAGE_CREDENTIALS:
             return answer_with_json(credential_document(credentials), user=person.user)
         url = await self._console_url(wish, credentials, self._public_url)

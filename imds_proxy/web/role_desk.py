@@ -64,22 +64,27 @@ class RoleDesk:
             for (account, role), why in reasons.items()
         ]
 
-    async def session(self, wish: Wish) -> tuple[Grant, RoleSession]:
-        """Return the grant of what somebody wants, and what STS is to be told. Raises Denial."""
+    async def grant(self, wish: Wish) -> Grant:
+        """Return the grant of what somebody wants. Raises Denial."""
         try:
-            grant = await self._federation.grant(wish.person, wish.account, wish.role)
-            return grant, self._federation.session(wish.person, grant)
+            return await self._federation.grant(wish.person, wish.account, wish.role)
+        except Refusal as refusal:
+            self._deny(wish, refusal, 403, f"Permission denied: you may not access {wish.words}")
+        except Trouble as trouble:
+            self._deny(wish, trouble, 503, _UNKNOWN_GRANTS)
+
+    def session(self, wish: Wish, grant: Grant) -> RoleSession:
+        """Return what STS is to be told. Raises Denial."""
+        try:
+            return self._federation.session(wish.person, grant)
         except Refusal as refusal:
             self._deny(wish, refusal, 403, f"Permission denied: you may not access {wish.words}")
         except ConfigurationError as error:
             _log.warning("%s", error)
             self._deny(wish, error, 404, f"ConfigurationError: account {wish.account!r} has no id here")
-        except Trouble as trouble:
-            self._deny(wish, trouble, 503, _UNKNOWN_GRANTS)
 
-    async def credentials(self, wish: Wish) -> Credentials:
+    async def credentials(self, wish: Wish, grant: Grant, session: RoleSession) -> Credentials:
         """Return credentials of what somebody wants; that they go out is on record. Raises Denial."""
-        grant, session = await self.session(wish)
         if self._audit.is_behind:
             error = OverloadError("the audit log is behind")
             self._deny(wish, error, 503, "Too many records wait to be written; try again in a while", grant)

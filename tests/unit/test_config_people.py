@@ -12,6 +12,7 @@ import os
 import pwd
 import ssl
 import subprocess
+import sys
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -503,6 +504,7 @@ people: {listen: [{unix: /run/x}], identity: {peer: true}}
 }
 
 
+@pytest.mark.usefixtures("python_ldap")
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
 def test_faults_are_at_the_key_that_is_wrong(tmp_path: Path, files: Path, sample: str) -> None:
     """All faults of a sample are found at once, and nothing else is."""
@@ -520,6 +522,19 @@ def test_faults_are_at_the_key_that_is_wrong(tmp_path: Path, files: Path, sample
     ]
     assert sorted(found) == sorted(expected)
     assert (reading.configuration is None) == any(not fault.is_warning for fault in reading.faults)
+
+
+def test_a_directory_needs_its_library(tmp_path: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every login would be trouble, and nobody would know before the first."""
+    monkeypatch.setitem(sys.modules, "ldap", None)
+    sample = """
+people:
+  listen: [{unix: /run/x}]
+  identity: {ldap: {servers: ["ldaps://ldap.valid.example"], user_base: "dc=valid"}}
+"""
+    (fault,) = _read(tmp_path / "a.yaml", sample, files).faults
+    assert fault.key == "people.identity.ldap"
+    assert "pip install 'imds-proxy[ldap]'" in fault.text
 
 
 def test_without_people_or_machines_nothing_listens(tmp_path: Path, files: Path) -> None:

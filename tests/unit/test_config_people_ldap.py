@@ -12,6 +12,8 @@ from imds_proxy.directory.settings import DirectorySettings
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("python_ldap")
+
 SETTINGS = """
 people:
   listen: [{{address: "{address}"}}]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,12 +23,9 @@ DONE: tuple[list[object], list[object]] = ([], [])
 
 
 @pytest.fixture
-def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
+def library(python_ldap: FakeLibrary) -> FakeLibrary:
     """What stands in for python-ldap, whether that is installed or not."""
-    library = FakeLibrary()
-    for name, module in library.modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    return library
+    return python_ldap
 
 
 @pytest.fixture

@@ -69,6 +69,7 @@ def test_paths_are_there(page: str) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.usefixtures("python_ldap")
 @pytest.mark.parametrize(("block", "python"), CONFIGURATIONS, ids=[str(block) for block, _ in CONFIGURATIONS])
 def test_whole_configurations_load(
     block: Block, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -107,9 +107,18 @@ def test_the_number_of_callers_is_bounded(limits: CallerLimits) -> None:
     assert limits.size == 65_536
 
 
-def test_a_peer_without_an_address_has_no_limit(limits: CallerLimits) -> None:
-    """A unix socket's peer is let in by the file's mode, not counted."""
+def test_a_peer_that_is_gone_has_no_limit(limits: CallerLimits) -> None:
+    """There is nobody left to count."""
     assert limits.allow_request(None)
+
+
+def test_a_user_of_this_host_is_a_caller(limits: CallerLimits) -> None:
+    """Whoever comes over a unix socket counts by uid: a uid is nobody's address, and not another uid."""
+    user = limits.allowance_of_user(4)
+    assert limits.allowance_of_user(4) is user
+    assert limits.allowance_of_user(5) is not user
+    assert limits.allowance_of(canonical_address("0.0.0.4")) is not user
+    assert sum(limits.allow_request(user) for _ in range(100)) == 10
 
 
 def test_connections_of_one_caller(limits: CallerLimits) -> None:
@@ -119,6 +128,17 @@ def test_connections_of_one_caller(limits: CallerLimits) -> None:
     limits.end_connection(allowance)
     limits.end_connection(allowance)
     assert limits.allow_connection(allowance)
+
+
+def test_connections_are_not_forgotten(limits: CallerLimits) -> None:
+    """Whoever else comes with however many addresses: an allowance with open connections stays."""
+    allowance = limits.allowance_of(canonical_address("10.0.0.1"))
+    for _ in range(3):
+        limits.allow_connection(allowance)
+    for number in range(70_000):
+        limits.allowance_of(canonical_address(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"))
+    assert limits.allowance_of(canonical_address("10.0.0.1")) is allowance
+    assert not limits.allow_connection(allowance)
 
 
 def test_connections_of_all_callers(limits: CallerLimits) -> None:

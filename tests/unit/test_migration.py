@@ -18,9 +18,7 @@ def _old_folders() -> list[tuple[str, str]]:
     """Return each old file of the page with what is said to be printed about its folder."""
     blocks = manual.blocks(PAGE)
     return [
-        (block.text, after.text)
-        for block, after in pairwise(blocks)
-        if block.text.startswith(f"# {OLD}")
+        (block.text, after.text) for block, after in pairwise(blocks) if block.text.startswith(f"# {OLD}")
     ]
 
 

@@ -294,10 +294,10 @@ def test_two_callback_urls(world: PeopleWorld) -> None:
     assert world.proxy().get(f"{READER}?callbackurl={PORTAL}&callbackurl={PORTAL}").status == 400
 
 
-def test_who_is_asking_comes_before_callbackurl(world: PeopleWorld) -> None:
-    """And callbackurl before the grant."""
+def test_who_may_have_the_role_comes_before_callbackurl(world: PeopleWorld) -> None:
+    """Whoever may not have it learns nothing of what the settings allow to others."""
     assert world.proxy(None).get(f"{READER}?callbackurl=x").status == 401
-    assert world.proxy("carol").get(f"{READER}?callbackurl=x").status == 400
+    assert world.proxy("carol").get(f"{READER}?callbackurl=x").status == 403
 
 
 # --- what the page posts -------------------------------------------------------------------------------

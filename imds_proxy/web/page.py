@@ -32,7 +32,7 @@ _ASSETS = {"people.css": "text/css; charset=utf-8", "people.js": "text/javascrip
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One role that the person may have."""
 
@@ -74,7 +74,7 @@ def asset(name: str) -> Asset | None:
 
 def render_page(user: str, rows: Iterable[Row], token: PageToken) -> bytes:
     """Return the page of a person: a row for each role, sorted by account and role."""
-    ordered = sorted(rows, key=lambda row: (row.account.casefold(), row.role.casefold(), row))
+    ordered = sorted(rows, key=_order)
     content = _table(ordered) if ordered else _no_roles(user)
     name = _isolated(user)
     return _document(
@@ -115,6 +115,11 @@ def _no_roles(user: str) -> str:
 
 def _table(rows: list[Row]) -> str:
     return f"{_BEFORE_ROWS}{''.join(map(_row, rows))}{_AFTER_ROWS}"
+
+
+def _order(row: Row) -> tuple[str, ...]:
+    # Names that differ in case only stay apart, always in the same order.
+    return (row.account.casefold(), row.account, row.role.casefold(), row.role)
 
 
 def _row(row: Row) -> str:

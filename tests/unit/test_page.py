@@ -106,7 +106,7 @@ def test_rows() -> None:
     """Each role has its row with account, id, role and reason, sorted, in the HTML itself."""
     rows = [Row("b", "x", "why"), ROW, Row("A", "z", "because", "000000000001"), Row("a", "y", "so")]
     texts = [text for tag, text in _read(rows).texts if tag in ("bdi", "td", "em") and text.strip()]
-    expected = ["ada", "a", "none set", "y", "so", "A", "000000000001", "z", "because"]
+    expected = ["ada", "A", "000000000001", "z", "because", "a", "none set", "y", "so"]
     expected += ["b", "none set", "x", "why", "main", "000123456789", "admin", "group main-admin"]
     assert texts == expected
 

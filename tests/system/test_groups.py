@@ -92,6 +92,53 @@ enum nss_status _nss_failing_getpwnam_r(const char *n, struct passwd *p, char *b
 { *e = ECONNREFUSED; return NSS_STATUS_UNAVAIL; }
 """
 
+WAITING_DIRECTORY = """
+#include <grp.h>
+#include <nss.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+static void wait_for_an_answer(void)
+{
+    fclose(fopen(getenv("ASKED"), "w"));
+    for (int tries = 0; tries < 1000; tries++) {
+        if (access(getenv("ANSWERED"), F_OK) == 0) return;
+        usleep(10000);
+    }
+    abort();
+}
+enum nss_status _nss_waiting_initgroups_dyn(
+    const char *u, gid_t g, long *start, long *size, gid_t **groups, long limit, int *e)
+{ wait_for_an_answer(); return NSS_STATUS_NOTFOUND; }
+enum nss_status _nss_waiting_setgrent(int stay) { return NSS_STATUS_SUCCESS; }
+enum nss_status _nss_waiting_endgrent(void) { return NSS_STATUS_SUCCESS; }
+enum nss_status _nss_waiting_getgrent_r(struct group *g, char *b, size_t l, int *e)
+{ wait_for_an_answer(); return NSS_STATUS_NOTFOUND; }
+"""
+"""Answers when another thread of whoever asks has made a file, and ends the process if that can't."""
+
+QUESTION_BESIDE_WORK = """
+import json, os, sys, threading, time
+from pathlib import Path
+from imds_proxy_providers import grp, sssd
+asked, answered = Path(os.environ["ASKED"]), Path(os.environ["ANSWERED"])
+def work():
+    while not asked.exists():
+        time.sleep(0.01)
+    asked.unlink()
+    answered.touch()
+found = {}
+for module in (grp, sssd):
+    thread = threading.Thread(target=work)
+    thread.start()
+    for user in sys.argv[1:]:
+        provider = module.Provider(user, {"regex": "(?P<account>.*)-(?P<role>.*)"})
+        found.setdefault(user, []).append(sorted(provider.get_group_list()))
+    thread.join()
+    answered.unlink()
+print(json.dumps(found))
+"""
+
 QUESTION = """
 import json, sys
 from imds_proxy_providers import grp, sssd
@@ -108,14 +155,16 @@ print(json.dumps(found))
 
 
 def ask_elsewhere(
-    files: dict[str, Path], *users: str, library_path: Path | None = None
+    files: dict[str, Path], *users: str, library_path: Path | None = None, question: str = QUESTION
 ) -> dict[str, list[list[str] | str]]:
     """Return what grp and sssd say of each user, groups or the error, with `files` in place of /etc's."""
     mounts = " && ".join(f'mount --bind "{file}" "/etc/{name}"' for name, file in files.items())
     inside = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh")
-    environment = bare_environment({"LD_LIBRARY_PATH": str(library_path)} if library_path else None)
+    folder = str(library_path)
+    own = {"LD_LIBRARY_PATH": folder, "ASKED": f"{folder}/asked", "ANSWERED": f"{folder}/answered"}
+    environment = bare_environment(own if library_path else None)
     asked = subprocess.run(
-        [*inside, sys.executable, "-c", QUESTION, *users],
+        [*inside, sys.executable, "-c", question, *users],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
@@ -125,6 +174,16 @@ def ask_elsewhere(
     )
     found: dict[str, list[list[str] | str]] = json.loads(asked.stdout)
     return found
+
+
+def build_directory(folder: Path, name: str, text: str) -> None:
+    """Make a module of NSS in `folder`, or skip."""
+    if shutil.which("cc") is None:
+        pytest.skip("missing: cc (Debian package gcc)")
+    source, library = folder / f"{name}.c", folder / f"libnss_{name}.so.2"
+    source.write_text(text)
+    command = ["cc", "-shared", "-fPIC", "-o", str(library), str(source)]
+    subprocess.run(command, check=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -141,11 +200,7 @@ def _mounts() -> None:
 @pytest.mark.usefixtures("_mounts")
 def test_a_directory_that_fails_is_trouble(person: Made, tmp_path: Path) -> None:
     """Whoever is not in the files might be in the directory: nobody knows. Others are not affected."""
-    if shutil.which("cc") is None:
-        pytest.skip("missing: cc (Debian package gcc)")
-    source, library = tmp_path / "failing.c", tmp_path / "libnss_failing.so.2"
-    source.write_text(FAILING_DIRECTORY)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    build_directory(tmp_path, "failing", FAILING_DIRECTORY)
     switch = tmp_path / "nsswitch.conf"
     switch.write_text("passwd: files failing\ngroup: files\n")
     groups = sorted([person.primary, *person.member_of])
@@ -154,6 +209,19 @@ def test_a_directory_that_fails_is_trouble(person: Made, tmp_path: Path) -> None
         person.user: [groups, groups],
         "no-such-user-here": ["[Errno 111] NSS fails: Connection refused"] * 2,
     }
+
+
+@pytest.mark.usefixtures("_mounts")
+def test_a_directory_that_is_waited_for_holds_up_nothing_else(person: Made, tmp_path: Path) -> None:
+    """Other threads of the process work on: the directory answers only after one of them has."""
+    build_directory(tmp_path, "waiting", WAITING_DIRECTORY)
+    switch = tmp_path / "nsswitch.conf"
+    switch.write_text("passwd: files\ngroup: files waiting\n")
+    groups = sorted([person.primary, *person.member_of])
+    asked = ask_elsewhere(
+        {"nsswitch.conf": switch}, person.user, library_path=tmp_path, question=QUESTION_BESIDE_WORK
+    )
+    assert asked == {person.user: [groups, groups]}
 
 
 @pytest.mark.usefixtures("_mounts")

@@ -3,7 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-CLIENTS := .cache/awscli/.made .cache/boto2/.made .cache/sdk/.made
+CLIENTS := .cache/afp-cli/.made .cache/awscli/.made .cache/boto2/.made .cache/sdk/.made
 AXE := .cache/axe/.made
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 
@@ -93,7 +93,7 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.made
 # Real clients that pin a botocore of their own, or need what nobody else here does, get a venv of their own.
 # The tests would make these too, but skip where they can't; here a failure is loud.
 .cache/awscli/.made: REQUIREMENTS = 'awscli<2'
-.cache/afp-cli/.made: REQUIREMENTS = afp-cli==370.326
+.cache/afp-cli/.made: REQUIREMENTS = 'afp-cli==370.326'
 .cache/boto2/.made: REQUIREMENTS = 'boto==2.49.0'
 .cache/sdk/.made: REQUIREMENTS = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", \
 	"rb"))["project"]["optional-dependencies"]["sdk"])')

@@ -153,6 +153,8 @@ class RoleAssumer:
             request["SourceIdentity"] = session.source_identity
         answer = self._send(request)
         keys = answer["Credentials"]
+        if not all(keys[part] for part in ("AccessKeyId", "SecretAccessKey", "SessionToken")):
+            raise ValueError("a key without a text")
         return Credentials(
             access_key=keys["AccessKeyId"],
             secret_key=keys["SecretAccessKey"],

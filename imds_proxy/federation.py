@@ -117,9 +117,10 @@ class Federation:
 
     async def _renewed(self, entry: Entry) -> Credentials:
         await asyncio.wait((self._cache.insist(entry),), timeout=STS_PATIENCE)
-        if entry.credentials is None or entry.flight is not None or entry.failure is not None:
+        credentials = self._cache.usable(entry)
+        if credentials is None or entry.flight is not None or entry.failure is not None:
             raise _failure_of(entry)
-        return entry.credentials
+        return credentials
 
     async def console_url(self, credentials: Credentials, issuer: str) -> str:
         """Return a URL that logs in whoever opens it within 15 minutes: a secret. Raises Trouble."""
@@ -136,6 +137,9 @@ class Federation:
 
 
 def _failure_of(entry: Entry) -> Refusal | Trouble:
+    if entry.flight is None and entry.failure is None and entry.credentials is not None:
+        text = f"the credentials end at {entry.credentials.expiration}: is the clock of this machine right?"
+        return AWSError(f"STS has answered, but {text}", code="EndedCredentials")
     if entry.flight is not None or entry.failure is None:
         return AWSError("STS has not answered in time", code="Timeout")
     # A copy for each who waits: one exception raised on many threads would keep the frames of all of them.

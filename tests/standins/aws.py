@@ -36,7 +36,7 @@ from yarl import URL
 
 from tests.standins.aws_world import RoleSpecification, UserSpecification, World
 from tests.standins.strict_sts import AssumeRole, Signer, StsError, check_parameters, check_role
-from tests.standins.sts_faults import ERRORS, MALFORMED, Fault, Faults
+from tests.standins.sts_faults import EMPTY, ERRORS, MALFORMED, Fault, Faults
 
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=([A-Za-z0-9]+)/\d{8}/[\w-]+/([\w-]+)/aws4_request,")
 _HOP_BY_HOP = frozenset(
@@ -237,6 +237,8 @@ async def _show(
 ) -> web.StreamResponse:
     if fault.kind == "malformed":
         return web.Response(text=MALFORMED, content_type="text/xml")
+    if fault.kind == "empty":
+        return web.Response(text=EMPTY, content_type="text/xml")
     if fault.kind == "hang":
         await asyncio.sleep(_LONGEST_HANG)
     if fault.kind in {"hang", "reset"}:

@@ -28,9 +28,9 @@ ERRORS = {
 }
 """Kinds that answer with an error: status, code and message as real STS words them."""
 
-BEHAVIOURS = frozenset({"delay", "lifetime", "malformed", "reset", "hang"})
+BEHAVIOURS = frozenset({"delay", "empty", "lifetime", "malformed", "reset", "hang"})
 """Kinds that do something else: wait `seconds`, give credentials that live `seconds`, an answer cut short,
-reset the connection, never answer."""
+one without a secret key, reset the connection, never answer."""
 
 SECRET_IN_MALFORMED = "secret/of/an/answer/that/was/cut/short/0"
 """The secret key in a `malformed` answer: parsers quote what they can't read, logs must not."""
@@ -38,6 +38,12 @@ SECRET_IN_MALFORMED = "secret/of/an/answer/that/was/cut/short/0"
 MALFORMED = (
     "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAAAAAAAAAAAAAAAAA</AccessKeyId>"
     f"<SecretAccessKey>{SECRET_IN_MALFORMED}</SecretAccessKey><SessionTok"
+)
+
+EMPTY = (
+    "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAAAAAAAAAAAAAAAAA</AccessKeyId>"
+    "<SecretAccessKey/><SessionToken>token</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration>"
+    "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
 )
 
 

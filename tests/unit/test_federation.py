@@ -203,6 +203,20 @@ async def test_who_is_to_have_fresh_ones_gets_them_or_an_error() -> None:
 
 
 @in_virtual_time
+async def test_credentials_that_have_ended_are_handed_to_nobody() -> None:
+    """As where the machine's clock is wrong: the error says so, again and again, fresh ones or not."""
+    desk = Desk()
+    session = await desk.session()
+    desk.sts.lifetime = -3600
+    for fresh in (False, False, True):
+        with pytest.raises(AWSError, match="is the clock of this machine right") as caught:
+            await desk.ask(session, fresh=fresh)
+        assert caught.value.code == "EndedCredentials"
+    desk.sts.lifetime = None
+    assert await desk.ask(session, fresh=True) is await desk.ask(session)
+
+
+@in_virtual_time
 async def test_an_error_is_each_ones_own() -> None:
     """Two who wait for one failure get two exceptions: tracebacks of one are not the other's."""
     desk = Desk()

@@ -127,6 +127,7 @@ async def test_no_such_role(asking: Asking) -> None:
         ("internal_failure", "InternalFailure", "trouble"),
         ("unavailable", "ServiceUnavailable", "trouble"),
         ("malformed", "MalformedAnswer", "trouble"),
+        ("empty", "MalformedAnswer", "trouble"),
         ("reset", "ConnectionClosedError", "trouble"),
     ],
 )

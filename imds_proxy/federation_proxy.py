@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
-from imds_proxy import engine
+from imds_proxy import aws_parts, engine
 from imds_proxy.caller import Identities
 from imds_proxy.clock import SYSTEM_CLOCK
-from imds_proxy.console import Console, ConsoleSettings
+from imds_proxy.console import Console
 from imds_proxy.errors import ConfigurationError, Fault, Refusal
 from imds_proxy.federation import Federation
 from imds_proxy.library_settings import CONFIGURATION, read_settings
@@ -20,8 +18,6 @@ from imds_proxy.model import canonical_address
 from imds_proxy.provider import PEOPLE
 from imds_proxy.registry import build_provider
 from imds_proxy.resolver import DNSResolver
-from imds_proxy.role_sessions import RoleSessions
-from imds_proxy.verdict import Denied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -237,31 +233,11 @@ def _open_federation(
         name,
         provider,
         accounts=settings.accounts,
-        denied=Denied(
-            addresses=frozenset(one for one in settings.deny if isinstance(one, IPv4Address | IPv6Address)),
-            names=frozenset(one for one in settings.deny if isinstance(one, str)),
-        ),
-        role_sessions=RoleSessions(
-            signer=workshop.sts.signer,
-            endpoint=workshop.sts.endpoint,
-            partition=aws.partition,
-            duration=int(aws.session_duration),
-            is_shared=aws.session == "shared",
-            gateway=socket.gethostname(),
-        ),
+        denied=aws_parts.denied(settings.deny),
+        role_sessions=aws_parts.role_sessions(aws, workshop.sts),
         cache=workshop.cache,
         sts=workshop.sts,
-        console=Console(
-            ConsoleSettings(
-                partition=aws.partition,
-                signin_endpoint=aws.signin_endpoint,
-                console_endpoint=aws.console_endpoint,
-                duration=aws.console_duration,
-                https_proxy=aws.https_proxy,
-                ca_bundle=aws.ca_bundle,
-            ),
-            os.environ,
-        ),
+        console=Console(aws_parts.console_settings(aws), os.environ),
         threads=workshop.threads,
         metrics=workshop.metrics,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretStr, ValidationError
 
+from imds_proxy import aws_parts
 from imds_proxy.config import AccountSettings, AWSSettings, DNSSettings, Settings, faults, fields, files
 from imds_proxy.config.section import Section
 from imds_proxy.errors import ConfigurationError, Fault
@@ -69,17 +70,7 @@ class LibrarySettings:
     @property
     def sts(self) -> StsSettings:
         """Where STS is and whose key signs."""
-        aws = self.aws
-        return StsSettings(
-            region=aws.region,
-            access_key=aws.access_key,
-            secret_key=self.secret_key.get_secret_value() if self.secret_key else None,
-            profile=aws.profile,
-            sts_endpoint=aws.sts_endpoint,
-            https_proxy=aws.https_proxy,
-            ca_bundle=aws.ca_bundle,
-            use_instance_metadata=aws.use_instance_metadata,
-        )
+        return aws_parts.sts_settings(self.aws, self.secret_key)
 
 
 def read_settings(config: object, account_config: object, environ: Mapping[str, str]) -> LibrarySettings:

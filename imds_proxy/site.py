@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
+from imds_proxy import aws_parts
 from imds_proxy.broker import Broker
 from imds_proxy.caller import Identities
 from imds_proxy.config import ListenSettings
 from imds_proxy.config.people_values import origin_of
-from imds_proxy.console import Console, ConsoleSettings
+from imds_proxy.console import Console
 from imds_proxy.explain import Door
 from imds_proxy.federation import Federation
 from imds_proxy.imds_tokens import TokenKeys
 from imds_proxy.resolver import DNSResolver
-from imds_proxy.role_sessions import RoleSessions
 from imds_proxy.sts import Sts, StsThreads
-from imds_proxy.sts_settings import StsSettings
-from imds_proxy.verdict import Denied, Judge
+from imds_proxy.verdict import Judge
 from imds_proxy.web.guard import Guard
 from imds_proxy.web.imds import MetadataService
 from imds_proxy.web.people import PeopleService
@@ -35,6 +32,8 @@ if TYPE_CHECKING:
     from imds_proxy.config import Configuration, PeopleListenSettings, PeopleSettings
     from imds_proxy.metrics import Metrics
     from imds_proxy.registry import AnyProvider
+    from imds_proxy.role_sessions import RoleSessions
+    from imds_proxy.verdict import Denied
     from imds_proxy.web.documents import CredentialPages
     from imds_proxy.web.limits import CallerLimits
     from imds_proxy.web.listener import Service
@@ -159,19 +158,15 @@ def build_decisions(
         stale=settings.dns.stale,
         clock=clock,
     )
-    sts = Sts(_sts_settings(configuration), sts_threads, clock=clock, warn=warn, observe=metrics.observe_sts)
-    role_sessions = RoleSessions(
-        signer=sts.signer,
-        endpoint=sts.endpoint,
-        partition=settings.aws.partition,
-        duration=int(settings.aws.session_duration),
-        is_shared=settings.aws.session == "shared",
-        gateway=socket.gethostname(),
+    sts = Sts(
+        aws_parts.sts_settings(settings.aws, configuration.secret_key),
+        sts_threads,
+        clock=clock,
+        warn=warn,
+        observe=metrics.observe_sts,
     )
-    denied = Denied(
-        addresses=frozenset(one for one in settings.deny if isinstance(one, IPv4Address | IPv6Address)),
-        names=frozenset(one for one in settings.deny if isinstance(one, str)),
-    )
+    role_sessions = aws_parts.role_sessions(settings.aws, sts)
+    denied = aws_parts.denied(settings.deny)
     judges = {
         name: Judge(
             name,
@@ -244,7 +239,7 @@ def _build_people(
         role_sessions=decisions.role_sessions,
         cache=workshop.cache,
         sts=decisions.sts,
-        console=Console(_console_settings(configuration), os.environ),
+        console=Console(aws_parts.console_settings(configuration.settings.aws), os.environ),
         threads=workshop.sts_threads,
         metrics=workshop.metrics,
     )
@@ -272,30 +267,3 @@ def _people_guard(listen: PeopleListenSettings, people: PeopleSettings) -> Guard
     if listen.address is None or listen.address.ip.is_loopback:
         hosts.add("localhost")
     return Guard(listen.callers, listen.callers_except, frozenset(hosts))
-
-
-def _console_settings(configuration: Configuration) -> ConsoleSettings:
-    aws = configuration.settings.aws
-    return ConsoleSettings(
-        partition=aws.partition,
-        signin_endpoint=aws.signin_endpoint,
-        console_endpoint=aws.console_endpoint,
-        duration=aws.console_duration,
-        https_proxy=aws.https_proxy,
-        ca_bundle=aws.ca_bundle,
-    )
-
-
-def _sts_settings(configuration: Configuration) -> StsSettings:
-    aws = configuration.settings.aws
-    secret = configuration.secret_key
-    return StsSettings(
-        region=aws.region,
-        access_key=aws.access_key,
-        secret_key=secret.get_secret_value() if secret else None,
-        profile=aws.profile,
-        sts_endpoint=aws.sts_endpoint,
-        https_proxy=aws.https_proxy,
-        ca_bundle=aws.ca_bundle,
-        use_instance_metadata=aws.use_instance_metadata,
-    )

@@ -11,18 +11,16 @@ from urllib.parse import urlsplit
 
 from imds_proxy.config import files, old_keys, people_checks, people_values, values
 from imds_proxy.config.faults import NO_VALUE
+from imds_proxy.config.written import parse_at
 from imds_proxy.model import canonical_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import TypeVar
 
     from imds_proxy.errors import Fault
     from imds_proxy.model import IPAddress
     from imds_proxy.yaml_nodes import KeyPath
     from imds_proxy.yaml_source import Source, Tree
-
-    T = TypeVar("T")
 
 SECRET_KEY = ("aws", "secret_key")
 SECRET_KEY_FILE = ("aws", "secret_key_file")
@@ -86,7 +84,7 @@ def _check_addresses(source: Source) -> Iterator[Fault]:
         count = len(listen) if isinstance(listen, list) else 0
         paths[:0] = [((*at, index, "address"), parse) for index in range(count)]
     for path, parse in paths:
-        address = _parsed(source, path, parse)
+        address = parse_at(source, path, parse)
         if address is None or address.port == 0:
             continue
         if address in seen:
@@ -149,7 +147,7 @@ def check_secrecy(source: Source, path: KeyPath) -> Iterator[Fault]:
 
 def _check_ca_bundle(source: Source) -> Iterator[Fault]:
     path = ("aws", "ca_bundle")
-    bundle = _parsed(source, path, values.parse_path)
+    bundle = parse_at(source, path, values.parse_path)
     if bundle is not None:
         try:
             files.check_readable(bundle)
@@ -161,7 +159,7 @@ def _warn_of_short_ids(source: Source) -> Iterator[Fault]:
     accounts = source.value(("accounts",))
     for name in accounts if isinstance(accounts, dict) else ():
         path = ("accounts", name, "id")
-        full = _parsed(source, path, values.parse_account_id)
+        full = parse_at(source, path, values.parse_account_id)
         if full is not None and full != source.value(path):
             text = f'read as "{full}": an id has 12 digits, write the zeros'
             yield source.fault(path, text, is_warning=True)
@@ -175,7 +173,7 @@ def _warn_of_region(source: Source) -> Iterator[Fault]:
 
 def _warn_of_plain_http(source: Source) -> Iterator[Fault]:
     for path in (("aws", "sts_endpoint"), ("aws", "signin_endpoint")):
-        endpoint = _parsed(source, path, values.parse_endpoint)
+        endpoint = parse_at(source, path, values.parse_endpoint)
         url = urlsplit(endpoint or "")
         if url.scheme == "http" and not _is_loopback(url.hostname or ""):
             text = "plain http: whoever is on the way reads the credentials"
@@ -191,8 +189,8 @@ def _is_loopback(host: str) -> bool:
 
 def _warn_of_deadline(source: Source) -> Iterator[Fault]:
     path = ("dns", "attempt_timeout")
-    attempt = _parsed(source, path, values.parse_duration)
-    deadline = _parsed(source, ("dns", "deadline"), values.parse_duration)
+    attempt = parse_at(source, path, values.parse_duration)
+    deadline = parse_at(source, ("dns", "deadline"), values.parse_duration)
     if attempt is not None and attempt > (2.0 if deadline is None else deadline):
         text = "longer than dns.deadline: no second server is ever asked"
         yield source.fault(path, text, is_warning=True)
@@ -204,12 +202,3 @@ def _warn_of_base_path(source: Source) -> Iterator[Fault]:
         if isinstance(one, dict) and "base_path" in one and "imds_v1" not in one:
             text = "its clients (alppaca, boto 2) know no token and get 401: set imds_v1 beside it"
             yield source.fault(("listen", index, "base_path"), text, is_warning=True)
-
-
-def _parsed(source: Source, path: KeyPath, parse: Callable[[str], T]) -> T | None:
-    """Return what stands at `path`, or None where nothing or nonsense does: that is a fault already."""
-    value = source.value(path)
-    try:
-        return parse(value) if isinstance(value, str) else None
-    except ValueError:
-        return None

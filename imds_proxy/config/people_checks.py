@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING
 
 from imds_proxy.config import files, people_values, values
 from imds_proxy.config.section import SECRET_HEADER
+from imds_proxy.config.written import parse_at
 from imds_proxy.directory.wire import check_library
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeVar
+    from collections.abc import Iterator
 
     from imds_proxy.errors import Fault
     from imds_proxy.yaml_nodes import KeyPath
     from imds_proxy.yaml_source import Source, Tree
-
-    T = TypeVar("T")
 
 LISTEN = ("people", "listen")
 IDENTITY = ("people", "identity")
@@ -85,7 +83,7 @@ def _check_kind(source: Source, path: KeyPath) -> Iterator[Fault]:
 
 def _check_tls(source: Source, path: KeyPath) -> Iterator[Fault]:
     entry = _map_at(source, path)
-    address = _parsed(source, (*path, "address"), people_values.parse_people_address)
+    address = parse_at(source, (*path, "address"), people_values.parse_people_address)
     if address is not None and not address.ip.is_loopback and "unix" not in entry and "tls" not in entry:
         yield source.fault((*path, "tls"), f"is required for {address}: passwords and keys go over it")
     client_ca = (*path, "tls", "client_ca")
@@ -96,7 +94,7 @@ def _check_tls(source: Source, path: KeyPath) -> Iterator[Fault]:
 def _check_sockets(source: Source) -> Iterator[Fault]:
     seen: dict[Path, KeyPath] = {}
     for path in [("admin", "socket"), *((*path, "unix") for path in _listeners(source))]:
-        socket = _parsed(source, path, values.parse_socket_path)
+        socket = parse_at(source, path, values.parse_socket_path)
         if socket is None:
             continue
         if socket in seen:
@@ -177,7 +175,7 @@ def _trusted(source: Source) -> list[values.IPNetwork | int]:
     trusted = source.value((*IDENTITY, "trusted"))
     count = len(trusted) if isinstance(trusted, list) else 0
     parsed = [
-        _parsed(source, (*IDENTITY, "trusted", index), people_values.parse_trusted) for index in range(count)
+        parse_at(source, (*IDENTITY, "trusted", index), people_values.parse_trusted) for index in range(count)
     ]
     return [one for one in parsed if one is not None] if None not in parsed else []
 
@@ -186,7 +184,7 @@ def _check_tls_files(source: Source, path: KeyPath) -> Iterator[Fault]:
     unusable: set[str] = set()
     found: dict[str, Path] = {}
     for name in ("certificate", "key", "client_ca"):
-        file = _parsed(source, (*path, name), values.parse_path)
+        file = parse_at(source, (*path, name), values.parse_path)
         if file is None:
             continue
         found[name] = file
@@ -231,12 +229,3 @@ def _describe(error: Exception, certificate: Path, key: Path) -> str:
     if reason is None:  # OpenSSL's PEM reader gives none
         return f"{key} has no private key in PEM"
     return f"{key} and {certificate} can't be used: {reason}"
-
-
-def _parsed(source: Source, path: KeyPath, parse: Callable[[str], T]) -> T | None:
-    """Return what stands at `path`, or None where nothing or nonsense does: that is a fault already."""
-    value = source.value(path)
-    try:
-        return parse(value) if isinstance(value, str) else None
-    except ValueError:
-        return None

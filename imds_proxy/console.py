@@ -58,7 +58,7 @@ class ConsoleSettings:
         url = self.signin_endpoint or environ.get("AWS_ENDPOINT_URL_SIGNIN") or _SIGN_IN.get(self.partition)
         if not url:
             raise _unknown_partition("signin_endpoint", self.partition)
-        if urlsplit(url).scheme not in {"http", "https"}:
+        if not _is_url(url):
             raise ConfigurationError(
                 [Fault("aws", "signin_endpoint", f"{url} is not a URL of http or https")]
             )
@@ -125,8 +125,8 @@ class Console:
         except Exception as error:  # noqa: BLE001  whatever http.client or json make of a broken answer
             message = f"{host} gives no sign-in token: {type(error).__name__}"
             raise AWSError(message, code="SignIn") from None
-        if not isinstance(token, str) or not token:
-            raise AWSError(f"{host} gives an empty sign-in token", code="SignIn")
+        if not isinstance(token, str) or not token or not token.isascii():
+            raise AWSError(f"{host} gives a sign-in token that is none", code="SignIn")
         return token
 
     def _fetch(self, url: str) -> bytes:
@@ -155,6 +155,14 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         newurl: str,  # noqa: ARG002  urllib's; it is not gone to
     ) -> NoReturn:
         raise urllib.error.HTTPError(req.full_url, code, msg, headers, fp)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in {"http", "https"} and bool(url.hostname)
+    except ValueError:
+        return False
 
 
 def _unknown_partition(key: str, partition: str) -> ConfigurationError:

@@ -15,6 +15,7 @@ import secrets
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
@@ -42,7 +43,13 @@ LONGEST_LINE = 4096
 
 _log = logging.getLogger(__name__)
 _DIGEST_KEY = secrets.token_bytes(32)
-_OTHER_VARIABLES = frozenset({"HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"})
+_OTHER_VARIABLES = frozenset({"HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"})
+
+_FILES = {
+    "AWS_CONFIG_FILE": "~/.aws/config",
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+}
+"""Where boto3 finds profiles: the variable, and the file without it."""
 
 Result = TypeVar("Result")
 
@@ -129,13 +136,27 @@ def _warn_of_refused_renewal(session: RoleSession, refusal: Refusal) -> None:
 
 
 def environment_digest(environ: Mapping[str, str]) -> bytes:
-    """Return what stands for all variables that say whose key signs, where STS is and how it is reached."""
+    """Return what stands for all that says whose key signs, where STS is and how it is reached.
+
+    That is variables, and the profiles' files as they are now: whoever writes another key into one has
+    another key.
+    """
     relevant = sorted(
         (name, value)
         for name, value in environ.items()
         if name.startswith("AWS_") or name.upper() in _OTHER_VARIABLES
     )
-    return hashlib.blake2b(repr(relevant).encode("utf-8", "surrogatepass"), key=_DIGEST_KEY).digest()
+    files = [_stamp(environ.get(name) or default) for name, default in _FILES.items()]
+    return hashlib.blake2b(repr((relevant, files)).encode("utf-8", "surrogatepass"), key=_DIGEST_KEY).digest()
+
+
+def _stamp(file: str) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written or replaced; None: there is none."""
+    try:
+        found = Path(file).expanduser().stat()
+    except (OSError, RuntimeError, ValueError):  # not there, no home, no path
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 class _Place:

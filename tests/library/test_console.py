@@ -97,6 +97,7 @@ def test_a_duration_is_not_sent_for_a_roles_key(
         (200, b""),
         (200, b"<html>"),
         (200, b"[]"),
+        (200, rb'{"SigninToken": "\ud800"}'),
         (200, b'{"SigninToken": ""}'),
         (200, b'{"SigninToken": 7}'),
         (200, b'{"Other": "x"}'),

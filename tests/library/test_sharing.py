@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,6 @@ from tests.standins.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.standins.aws_process import Aws
 
@@ -165,6 +165,23 @@ def test_the_environment_counts_as_it_is_when_it_is_used(aws: Aws, monkeypatch: 
         assert proxy.get_aws_credentials(ACCOUNT, ROLE).access_key != first.access_key
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", aws.url)
         assert proxy.get_aws_credentials(ACCOUNT, ROLE) is first
+
+
+def test_a_key_that_was_changed_in_its_file(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new one signs from then on, and brings credentials of its own."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    file = Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"])
+    proxy = proxy_for(ROLE, user="file")
+    with pytest.raises(AWSError, match="NoCredentialsError"):
+        proxy.get_aws_credentials(ACCOUNT, ROLE)
+    keys = f"aws_access_key_id={aws.access_key_id}\naws_secret_access_key={aws.secret_access_key}\n"
+    file.write_text(f"[default]\n{keys}")
+    assert proxy.get_aws_credentials(ACCOUNT, ROLE).access_key
+    file.write_text(f"[default]\n{keys}".replace(aws.secret_access_key, "x" * 40))
+    with pytest.raises(AWSError) as caught:
+        proxy_for(ROLE, user="file").get_aws_credentials(ACCOUNT, ROLE)
+    assert caught.value.is_own_key
 
 
 def test_a_hanging_endpoint_holds_nobody_else_up(aws: Aws) -> None:

@@ -38,7 +38,8 @@ def test_settings_go_before_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://signin.example", "signin.example", "/federation"]
+    "url",
+    ["file:///etc/passwd", "ftp://signin.example", "signin.example", "/federation", "http://[x", "http:///x"],
 )
 def test_an_environment_that_names_no_url(url: str) -> None:
     """Nothing but http and https is opened."""

@@ -71,7 +71,8 @@ class Federation:
 
     async def grants(self, person: Person) -> frozenset[Grant]:
         """Return all that a person may have. Raises Refusal or Trouble."""
-        if person.address in self._denied.addresses or person.user.lower() in self._denied.names:
+        # Folded as providers may do it: to a directory, U+017F is an s.
+        if person.address in self._denied.addresses or person.user.casefold() in self._denied.names:
             raise Refusal(f"{person.user} is denied")
         return await ask_provider(self.name, self._provider, person, self._metrics)
 

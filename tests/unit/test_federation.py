@@ -97,8 +97,9 @@ async def test_reasons_of_one_role_are_joined() -> None:
 @in_virtual_time
 async def test_denied_people_are_not_asked_about() -> None:
     """By name, whatever case it is in, and by address."""
-    desk = Desk(denied=("mallory", "10.0.0.9"))
-    for person in (desk.person("mallory"), desk.person("Mallory"), desk.person("alice", "10.0.0.9")):
+    desk = Desk(denied=("mallory", "smith", "10.0.0.9"))
+    denied = [desk.person(name) for name in ("mallory", "Mallory", "SMITH", "\u017fmith")]
+    for person in (*denied, desk.person("alice", "10.0.0.9")):
         with pytest.raises(Refusal, match="is denied"):
             await desk.federation.grants(person)
     assert desk.provider.callers == []

@@ -123,7 +123,10 @@ class RunningSite:
         self.do(swap)
 
     def audit_records(self) -> list[dict[str, Any]]:
-        """Return the records written so far."""
+        """Return the records so far, once the audit's own thread has written them."""
+        end = time.monotonic() + _END_TIME
+        while self.workshop.audit.waiting and time.monotonic() < end:
+            time.sleep(0.005)
         text = self._audit_file.read_text() if self._audit_file.exists() else ""
         return [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
 

@@ -54,7 +54,10 @@ def find_class(section: ProviderSection) -> type[Any]:
     It is ready to be built. Raises UnusableError for every reason there may be.
     """
     key, found = _find_object(section)
-    problem = _describe_problem(found)
+    try:
+        problem = _describe_problem(found)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a metaclass may do anything
+        problem = f"can't be looked at: {type(error).__name__}: {error}"
     if problem is not None:
         raise UnusableError(section.fault(f"{name_of(found)} {problem}", key))
     assert isinstance(found, type)
@@ -75,10 +78,10 @@ def _find_object(section: ProviderSection) -> tuple[str, object]:
     assert section.module is not None  # a section has one of the two
     try:
         module = importlib.import_module(section.module)
+        found = getattr(module, section.class_name, None)  # which a module may import only now
     except (Exception, SystemExit) as error:
         text = f"can't import {section.module}: {type(error).__name__}: {error}"
         raise UnusableError(section.fault(text, "module")) from error
-    found = getattr(module, section.class_name, None)
     if found is None or found in _BASES:
         text = f"module {section.module} has no class {section.class_name} of its own"
         raise UnusableError(section.fault(text, "class"))
@@ -127,7 +130,10 @@ def _describe_old_shape(found: type) -> str | None:
     ]
     if missing:
         return f"lacks {', '.join(sorted(missing))}"
-    if inspect.iscoroutinefunction(getattr(found, "get_accounts_and_roles", None)):
+    method = getattr(found, "get_accounts_and_roles", None)
+    if not callable(method):
+        return "has a get_accounts_and_roles that can't be called"
+    if inspect.iscoroutinefunction(method):
         return "has a coroutine get_accounts_and_roles; coroutines belong into imds_proxy.provider.Provider"
     model = getattr(found, "settings_model", None)
     if model is not None and not _is_model(model):

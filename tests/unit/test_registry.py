@@ -189,6 +189,11 @@ def pytester_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         ("site_crash", "1 / 0\n", "ZeroDivisionError: division by zero"),
         ("site_exit", "raise SystemExit(2)\n", "SystemExit: 2"),
         ("site_import", "import nowhere\n", "ModuleNotFoundError: No module named 'nowhere'"),
+        (
+            "site_late",
+            "def __getattr__(name):\n    import nowhere\n",
+            "ModuleNotFoundError: No module named 'nowhere'",
+        ),
         ("site_lines", "raise ValueError('a\\nb\\x07')\n", "ValueError: a b\\x07"),
     ],
 )
@@ -233,6 +238,32 @@ def test_faults_of_settings_and_providers_come_together(tmp_path: Path) -> None:
         ("6", "accounts.main.id"),
     ]
     assert loaded.configuration is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        (
+            "site_meta",
+            "class Meta(type):\n    def __getattr__(cls, name): raise OSError(name)\n"
+            "class Provider(metaclass=Meta):\n    def get_accounts_and_roles(self): pass\n",
+            "site_meta.Provider can't be looked at: OSError: settings_model",
+        ),
+        (
+            "site_number",
+            "class Provider:\n    get_accounts_and_roles = 5\n",
+            "site_number.Provider has a get_accounts_and_roles that can't be called",
+        ),
+    ],
+)
+def test_a_class_that_can_not_be_one(
+    tmp_path: Path, pytester_modules: Callable[[str, str], None], name: str, text: str, fault: str
+) -> None:
+    """A fault at its `class`, whatever the class does when it is looked at."""
+    pytester_modules(name, text)
+    assert _faults(tmp_path, f"{{module: {name}, class: Provider}}") == [
+        f"a.yaml:2: providers.a.class: {fault}"
+    ]
 
 
 def test_the_built_in_providers_are_installed() -> None:

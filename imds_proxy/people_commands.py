@@ -56,7 +56,8 @@ def _with_client(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--socket",
             "socket_path",
-            type=click.Path(path_type=Path),
+            # Whether it may be opened is the kernel's to say; that takes no right to read it.
+            type=click.Path(readable=False, path_type=Path),
             metavar="PATH",
             help=f"The daemon's unix socket for people.  [default: {DEFAULT_SOCKET}]",
         ),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,3 +26,15 @@ def without_privileges() -> Iterator[None]:
     finally:
         if user == 0:
             os.seteuid(user)
+
+
+def bound_by_file_modes() -> list[str]:
+    """Return what to put in front of a command that is to be held to the modes of files, also as root's.
+
+    Skips the test where root can't give its rights up.
+    """
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (Debian package util-linux) is missing: root may open everything")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]

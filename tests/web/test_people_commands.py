@@ -25,11 +25,12 @@ from tests.standins.people_api import (
     error,
     running_people_api,
 )
+from tests.standins.privileges import bound_by_file_modes
 from tests.standins.processes import REPOSITORY, bare_environment
 from tests.standins.terminals import at_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PROGRAM = [sys.executable, "-m", "imds_proxy"]
 PASSWORD = "correct horse:battery"
@@ -58,11 +59,11 @@ def remote() -> Iterator[PeopleApi]:
 
 
 def run(
-    *arguments: str | Path, home: Path | None = None, **environment: str
+    *arguments: str | Path, home: Path | None = None, before: Sequence[str] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command without any terminal."""
+    """Run a command without any terminal; `before` is what to run it by."""
     return subprocess.run(
-        [*PROGRAM, *map(str, arguments)],
+        [*before, *PROGRAM, *map(str, arguments)],
         cwd=REPOSITORY,
         env=bare_environment({"HOME": str(home or "/nonexistent"), **environment}),
         stdin=subprocess.DEVNULL,
@@ -272,6 +273,18 @@ def test_unreachable(tmp_path: Path, command: tuple[str, ...], kind: str) -> Non
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
     assert str(path) in failed(run(*command, "--socket", path), 3)
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS)
+def test_a_socket_of_others(api: PeopleApi, path: Path, command: tuple[str, ...]) -> None:
+    """Whom its mode leaves out is told so, also where the socket was named; reading it is nobody's need."""
+    before = bound_by_file_modes()
+    path.chmod(0o200)
+    assert run(*command, "--socket", path, before=before).returncode == 0
+    path.chmod(0o400)
+    line = failed(run(*command, "--socket", path, before=before), 3)
+    assert f"{path} can't be reached: you may not open it" in line
+    assert len(api.asked) == 1
 
 
 def test_the_usual_socket() -> None:

@@ -154,6 +154,7 @@ def test_whole_account_ids(given_id: object) -> None:
         b"1",
         [1],
         {},
+        pytest.param(10**5000, id="endless"),
     ],
 )
 def test_anything_else_is_no_account_id(given_id: object) -> None:

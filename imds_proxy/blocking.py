@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import ValidationError
 
 from imds_proxy import role_answers
+from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.daemon_threads import DaemonThreads
-from imds_proxy.errors import ProviderError, Refusal, Trouble
+from imds_proxy.errors import OverloadError, ProviderError, Refusal, Trouble
 from imds_proxy.names import AllowedDomains
 from imds_proxy.provider import MACHINES, PEOPLE, Provider, ProviderSettings
 from imds_proxy.secret_settings import Redaction
 from imds_proxy.yaml_source import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from imds_proxy.clock import Clock
     from imds_proxy.model import Grant
     from imds_proxy.provider import Caller
 
@@ -29,7 +33,15 @@ MOST_THREADS = 16
 LONGEST_LINE = 256
 """Questions that wait for a thread, per provider."""
 
+HANGS_AFTER = 5.0
+"""Seconds, after which nobody waits for a call any more."""
+
 _log = logging.getLogger(__name__)
+
+_under_way: dict[object, tuple[BlockingProvider, float]] = {}
+"""The calls of this process, whose they are and since when (monotonic seconds)."""
+# A forked child has none of the threads.
+os.register_at_fork(after_in_child=_under_way.clear)
 
 
 class BlockingProvider(Provider[ProviderSettings]):
@@ -49,12 +61,14 @@ class BlockingProvider(Provider[ProviderSettings]):
         config: Mapping[str, Any],
         *,
         logger: logging.Logger | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__(settings)
         self.provider_class = provider_class
         self.serves = getattr(provider_class, "serves", frozenset({MACHINES, PEOPLE}))
         self._name = name
         self._config = config
+        self._clock = clock
         self._logger = logger or logging.getLogger(provider_class.__module__)
         self._redact = Redaction(config)
         self._threads = DaemonThreads(f"provider {name}", most=MOST_THREADS, longest_line=LONGEST_LINE)
@@ -67,6 +81,7 @@ class BlockingProvider(Provider[ProviderSettings]):
         names: tuple[str, ...] | None = None
         if self._domains is not None:
             names = await self._confirmed_names(caller, self._domains)
+        self._check_hanging()
         outcome = await self._threads.run(partial(self._ask, user, names))
         if isinstance(outcome, BaseException):
             self._translate(outcome, user)
@@ -75,8 +90,9 @@ class BlockingProvider(Provider[ProviderSettings]):
     def rehearse(self, user: str, patience: float) -> None:
         """Make an object for `user`, and let it go. For whoever may block, `patience` seconds at most.
 
-        Raises what the class raises, TimeoutError when it takes longer.
+        Raises what the class raises, TimeoutError when it takes longer, OverloadError when others hang.
         """
+        self._check_hanging()
         future = self._threads.submit(partial(self._try_to_make, user))
         try:
             error = future.result(patience)
@@ -98,18 +114,44 @@ class BlockingProvider(Provider[ProviderSettings]):
             raise Refusal(f"{caller.address} has no confirmed name in an allowed domain")
         return names
 
+    def _check_hanging(self) -> None:
+        """Raise OverloadError when too many calls hang, those of others with the same settings included.
+
+        A program may make a provider for each question, and `_threads` counts for one of them only.
+        """
+        since = self._clock.monotonic() - HANGS_AFTER
+        late = [provider for provider, started in [*_under_way.values()] if started < since]
+        if len(late) >= MOST_THREADS and sum(map(self._is_like, late)) >= MOST_THREADS:
+            raise OverloadError(f"provider {self._name}: {MOST_THREADS} earlier calls hang")
+
+    def _is_like(self, other: BlockingProvider) -> bool:
+        return self is other or (
+            self.provider_class is other.provider_class and self._config == other._config
+        )
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        call = object()
+        _under_way[call] = self, self._clock.monotonic()
+        try:
+            yield
+        finally:
+            _under_way.pop(call, None)
+
     def _ask(self, user: str, names: tuple[str, ...] | None) -> frozenset[Grant] | BaseException:
         # Errors are returned, not raised: a SystemExit that came out of an awaited call would end the loop.
         try:
-            if names is None:
-                return role_answers.join({user: self._ask_object(self._make(user))})
-            return role_answers.join({name: self._ask_named(self._make(user), name) for name in names})
+            with self._counted():
+                if names is None:
+                    return role_answers.join({user: self._ask_object(self._make(user))})
+                return role_answers.join({name: self._ask_named(self._make(user), name) for name in names})
         except BaseException as error:  # noqa: BLE001  a site's class may do anything, exit included
             return error
 
     def _try_to_make(self, user: str) -> BaseException | None:
         try:
-            self._make(user)
+            with self._counted():
+                self._make(user)
         except BaseException as error:  # noqa: BLE001  as above
             return error
         return None

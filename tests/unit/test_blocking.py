@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
-from imds_proxy.blocking import MOST_THREADS, BlockingProvider
+from imds_proxy.blocking import HANGS_AFTER, MOST_THREADS, BlockingProvider
 from imds_proxy.errors import (
     ConfigurationError,
     OverloadError,
@@ -26,6 +26,7 @@ from imds_proxy.model import Grant
 from imds_proxy.provider import MACHINES, PEOPLE, ProviderSettings
 from tests.standins import old_providers
 from tests.standins.callers import NamedCaller
+from tests.standins.clocks import HandClock
 from tests.standins.virtual_time import in_virtual_time
 from tests.standins.waiting import wait_until
 
@@ -351,6 +352,31 @@ async def test_all_threads_hang(gate: threading.Event) -> None:
     gate.set()
     await wait_until(lambda: all(each.name != "provider site" for each in threading.enumerate()), "all back")
     assert await provider.grants_for(JOE) == {Grant("main", "a", "joe")}
+
+
+async def test_calls_hang_whoever_made_them(gate: threading.Event) -> None:
+    """A program that makes a provider for each question would have a thread more for each. Other settings
+    are another's."""
+    time = HandClock()
+
+    def make(**config: object) -> BlockingProvider:
+        settings = ProviderSettings()
+        return BlockingProvider("site", old_providers.Waiting, settings, config, clock=time.clock())
+
+    asked = old_providers.Waiting.asked
+    hanging = [asyncio.create_task(make().grants_for(JOE)) for _ in range(MOST_THREADS)]
+    await wait_until(lambda: len(asked) == MOST_THREADS, "all ask")
+    time.advance(HANGS_AFTER + 1)
+    for _ in range(2):
+        with pytest.raises(OverloadError, match=f"provider site: {MOST_THREADS} earlier calls hang"):
+            await make().grants_for(JOE)
+    with pytest.raises(OverloadError):
+        make().rehearse("joe", 5)
+    hanging.append(asyncio.create_task(make(other=True).grants_for(JOE)))
+    await wait_until(lambda: len(asked) == MOST_THREADS + 1, "one with other settings asks")
+    gate.set()
+    await asyncio.gather(*hanging)
+    assert await make().grants_for(JOE) == {Grant("main", "a", "joe")}
 
 
 def test_a_rehearsal_makes_an_object_and_asks_it_nothing(gate: threading.Event) -> None:

@@ -99,12 +99,12 @@ def check(path: Path | None) -> None:
     settings = loaded.configuration.settings
     listeners = len(settings.listen) + (len(settings.people.listen) if settings.people else 0)
     click.echo(
-        f"{path}: good ({listeners} listeners, {len(loaded.providers)} providers, "
-        f"{len(settings.accounts)} accounts)"
+        f"{path}: good ({_count(listeners, 'listener')}, {_count(len(loaded.providers), 'provider')}, "
+        f"{_count(len(settings.accounts), 'account')})"
     )
 
 
-@main.command()
+@main.command(short_help="Show every setting and where it comes from.")
 @config_option
 @click.option("--schema", "shows_schema", is_flag=True, help="Print a JSON schema for editors instead.")
 def config(path: Path | None, shows_schema: bool) -> None:
@@ -128,7 +128,7 @@ def config(path: Path | None, shows_schema: bool) -> None:
         click.echo(line)
 
 
-@main.command()
+@main.command(short_help="Show how a caller's role is decided.")
 @click.argument("address")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -181,7 +181,7 @@ def explain(
     sys.exit(_EXIT_OF_OUTCOME[explanation.outcome])
 
 
-@main.command()
+@main.command(short_help="Show the whole thing on loopback.")
 @click.option("--once", is_flag=True, help="Run one client, show what it got, and end.")
 def demo(once: bool) -> None:
     """Show the whole thing on loopback, with an embedded AWS and an embedded name server.
@@ -206,6 +206,10 @@ def _fill_standard_streams() -> None:
     # Python has no stream objects for what was closed when it started.
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115  stays open
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115  likewise
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _path_of(path: Path | None) -> Path:

@@ -116,7 +116,7 @@ def accounts(client: PeopleClient, *, as_json: bool) -> None:
         click.echo("imds-proxy: you have no role", err=True)
 
 
-@click.command()
+@click.command(short_help="Print temporary credentials of a role.")
 @click.argument("account", type=_Name())
 @click.argument("role", type=_Name())
 @_with_client

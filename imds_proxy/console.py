@@ -10,6 +10,7 @@ import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
@@ -130,9 +131,7 @@ class Console:
         return token
 
     def _fetch(self, url: str) -> bytes:
-        bundle = self._settings.ca_bundle or self._environ.get("AWS_CA_BUNDLE") or None
-        context = ssl.create_default_context(cafile=bundle)
-        handlers = [urllib.request.HTTPSHandler(context=context), _NoRedirects()]
+        handlers = [urllib.request.HTTPSHandler(context=self._tls), _NoRedirects()]
         if self._settings.https_proxy:
             proxy = self._settings.https_proxy
             handlers.append(urllib.request.ProxyHandler({"https": proxy, "http": proxy}))
@@ -140,6 +139,12 @@ class Console:
         with opener.open(url, timeout=SIGN_IN_TIMEOUT) as answer:
             content: bytes = answer.read(_MOST_BYTES)
         return content
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        # Reading the system's authorities takes some 25 ms of a processor, which machines' requests need too.
+        bundle = self._settings.ca_bundle or self._environ.get("AWS_CA_BUNDLE") or None
+        return ssl.create_default_context(cafile=bundle)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

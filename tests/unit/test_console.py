@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from imds_proxy.console import ConsoleSettings
+from imds_proxy.console import Console, ConsoleSettings
 from imds_proxy.errors import ConfigurationError
+from imds_proxy.model import Credentials
+from tests.standins.certificates import make_certificate
+from tests.standins.little_sign_in import running_little_sign_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VARIABLE = {"AWS_ENDPOINT_URL_SIGNIN": "https://signin.example"}
 
@@ -55,3 +63,16 @@ def test_a_partition_that_nobody_knows() -> None:
     with pytest.raises(ConfigurationError, match="console_endpoint: is required in the partition aws-iso"):
         settings.destination()
     assert settings.endpoint(VARIABLE) == "https://signin.example/federation"
+
+
+def test_authorities_are_read_once(tmp_path: Path) -> None:
+    """Not for every person who asks: it takes much longer than anything else here."""
+    bundle = make_certificate(tmp_path).authority
+    credentials = Credentials("ASIAEXAMPLE", "secret", "token", expiry=2e9, received=1e9, account_id="0" * 12)
+    with running_little_sign_in() as sign_in:
+        settings = ConsoleSettings("aws", signin_endpoint=sign_in.url, ca_bundle=bundle)
+        console = Console(settings, {})
+        assert console.url(credentials, "", duration=None)
+        bundle.unlink()
+        assert console.url(credentials, "", duration=None)
+    assert len(sign_in.paths) == 2

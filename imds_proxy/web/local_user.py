@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import pwd
 from typing import TYPE_CHECKING
 
+from imds_proxy import nss
 from imds_proxy.errors import Trouble
 from imds_proxy.web.identity import NotIdentified, check_user
 from imds_proxy.web.peer import peer_of
@@ -42,9 +42,11 @@ class LocalUser:
             raise NotIdentified(f"the uid {uid} stands for users that the kernel can't name")
         try:
             async with asyncio.timeout(NAME_PATIENCE):
-                entry = await self._threads.run(lambda: pwd.getpwuid(uid))
-        except KeyError:
-            raise NotIdentified(f"the uid {uid} has no name") from None
+                name = await self._threads.run(lambda: nss.find_user_name(uid))
         except TimeoutError:
             raise Trouble(f"no name of the uid {uid} in {NAME_PATIENCE:.0f} s") from None
-        return check_user(entry.pw_name)
+        except OSError as error:
+            raise Trouble(f"NSS can't say the name of the uid {uid}: {error.strerror}") from error
+        if name is None:
+            raise NotIdentified(f"the uid {uid} has no name")
+        return check_user(name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from imds_proxy import nss
 from imds_proxy.provider import PEOPLE
-from imds_proxy_providers import nss
 from imds_proxy_providers.by_groups import ProviderByGroups, Settings
 
 

@@ -39,6 +39,7 @@ OTHER_NUMBERS = {
     "imds_tokens",  # how a token is made
     "naming",  # what AWS takes
     "names",  # what DNS takes
+    "nss",  # how much room the C library's answers get
     "resolver",  # how long a text for the log may be
     "role_sessions",  # what AWS takes
     "secret_settings",  # how short a secret is looked for in texts

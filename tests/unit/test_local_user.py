@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import pwd
 from typing import TYPE_CHECKING, NoReturn
@@ -43,6 +44,20 @@ async def test_nobody(uid: int) -> None:
     """A uid without a name, and the one that stands for those the kernel can't name though it has one."""
     with pytest.raises(NotIdentified):
         await NAMES.name_of(uid)
+
+
+class FailingThreads(DaemonThreads):
+    """Threads on which NSS fails, as while a directory is down."""
+
+    async def run(self, function: Callable[[], object]) -> NoReturn:  # noqa: ARG002  it is never called
+        """Raise what the C library tells."""
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+async def test_nss_fails() -> None:
+    """Trouble: that nobody can say the name now does not mean that there is none."""
+    with pytest.raises(Trouble, match="Input/output error"):
+        await LocalUser(FailingThreads("names", most=1, longest_line=1)).name_of(os.getuid())
 
 
 @in_virtual_time

@@ -7,7 +7,9 @@ import os
 import pwd
 
 import pytest
-from imds_proxy_providers import grp, nss, sssd
+from imds_proxy_providers import grp, sssd
+
+from imds_proxy import nss
 
 REGEX = {"regex": "(?P<account>.)(?P<role>.*)"}
 NOBODY = "no-such-user-here"

@@ -95,6 +95,12 @@ def find_person(name: str) -> Person | None:
     return None if found is None else Person(os.fsdecode(found.pw_name), found.pw_gid)
 
 
+def find_user_name(uid: int) -> str | None:
+    """Return the login name of a uid, or None when it has none. Raises OSError when NSS fails."""
+    found = _look_up(_libc.getpwuid_r, ctypes.c_uint(uid), _Passwd())
+    return None if found is None else os.fsdecode(found.pw_name)
+
+
 def find_group_name(gid: int) -> str | None:
     """Return the name of a group, or None when it has none. Raises OSError when NSS fails."""
     found = _look_up(_libc.getgrgid_r, ctypes.c_uint(gid), _Group())

@@ -7,6 +7,7 @@ request before it is known who is asking, and no AWS before all of it.
 
 from __future__ import annotations
 
+import re
 from copy import copy
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from imds_proxy.web.listener import Connection
 
 _LONGEST_NOTE = 200
+_CONTROL_IN_HEADER = re.compile("Invalid header value|Missing expected (?:CR|LF) after header value")
 
 
 @dataclass(slots=True)
@@ -133,8 +135,8 @@ class PeopleService:
 
         401 where a header holds what none may hold (RFC 9110 section 5.5): it might say who is asking.
         """
-        # aiohttp's parser in Python raises the one, that in C a message.
-        is_of_header = isinstance(error, InvalidHeader) or "Invalid header value" in str(error)
+        # aiohttp's parser in Python raises the one, that in C has a message; it tells CR and LF apart.
+        is_of_header = isinstance(error, InvalidHeader) or _CONTROL_IN_HEADER.search(str(error))
         return 401 if is_of_header else status
 
     def _target_of(self, raw: str) -> PeopleTarget:

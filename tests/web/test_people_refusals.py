@@ -113,7 +113,7 @@ def test_odd_names(world: PeopleWorld, values: list[str]) -> None:
     assert_unknown(world.caller((SECRET_HEADER, SECRET), *named).get(READER))
 
 
-@pytest.mark.parametrize("control", ["\x01", "\x1b", "\x7f"])
+@pytest.mark.parametrize("control", ["\0", "\x01", "\n", "\r", "\x1b", "\x7f"])
 def test_controls_that_no_header_may_have(world: PeopleWorld, control: str) -> None:
     """401, though the request is no HTTP (RFC 9110 section 5.5); other garbage is 400."""
     assert world.proxy(f"al{control}ice").get(READER).status == 401

@@ -99,9 +99,9 @@ class MetadataService:
         self._requests[target.kind, response.status] += 1
         return response
 
-    def status_of_garbage(self, status: int, error: BaseException | None) -> int:  # noqa: ARG002  any is alike
-        """Return the status of the answer to what is no HTTP: aiohttp's."""
-        return status
+    def answer_to_garbage(self, status: int, error: BaseException | None) -> Answer:  # noqa: ARG002  any is alike
+        """Return the answer to what is no HTTP: aiohttp's status and nothing else."""
+        return Answer(render_page(status))
 
     # --- before the caller counts -------------------------------------------------------------------
 

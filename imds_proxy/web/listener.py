@@ -12,12 +12,12 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from imds_proxy.model import canonical_address
-from imds_proxy.web.answer import Answer, render_page
 from imds_proxy.web.peer import peer_of
 
 if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
     from imds_proxy.standing import Standing
+    from imds_proxy.web.answer import Answer
     from imds_proxy.web.guard import Guard
     from imds_proxy.web.limits import Allowance, CallerLimits
 
@@ -47,8 +47,8 @@ class Service(Protocol):
     async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
 
-    def status_of_garbage(self, status: int, error: BaseException | None) -> int:
-        """Return the status of the answer to what is no HTTP, which aiohttp would give `status`."""
+    def answer_to_garbage(self, status: int, error: BaseException | None) -> Answer:
+        """Return the answer to what can't be answered otherwise, which aiohttp would give `status`."""
 
 
 class Connection:
@@ -104,10 +104,9 @@ class _Handler(RequestHandler):
             _log.error("could not answer %s", request.remote, exc_info=exc)
         else:
             _log.debug("not HTTP from %s: %s", request.remote, type(exc).__name__)
-            is_admitted = self._listener.admits_peer_of(self)
-            service = self._listener.service
-            status = service.status_of_garbage(status, exc) if is_admitted else HTTPStatus.FORBIDDEN
-        answer = Answer(render_page(status))
+            if not self._listener.admits_peer_of(self):
+                status, exc = HTTPStatus.FORBIDDEN, None
+        answer = self._listener.service.answer_to_garbage(status, exc)
         answer.force_close()
         return answer
 

@@ -130,14 +130,14 @@ class PeopleService:
         self._metrics.people_requests.counts[target.kind, response.status] += 1
         return response
 
-    def status_of_garbage(self, status: int, error: BaseException | None) -> int:
-        """Return the status of the answer to what is no HTTP.
+    def answer_to_garbage(self, status: int, error: BaseException | None) -> Answer:
+        """Return the answer to what is no HTTP: a status without a body.
 
         401 where a header holds what none may hold (RFC 9110 section 5.5): it might say who is asking.
         """
         # aiohttp's parser in Python raises the one, that in C has a message; it tells CR and LF apart.
         is_of_header = isinstance(error, InvalidHeader) or _CONTROL_IN_HEADER.search(str(error))
-        return 401 if is_of_header else status
+        return answer_with(401 if is_of_header else status, b"", TEXT)
 
     def _target_of(self, raw: str) -> PeopleTarget:
         target = parse_people_target(raw, self._base)

@@ -12,6 +12,7 @@ from tests.web.people import (
     BASE,
     OUTSIDE,
     PORTAL,
+    PROXY,
     SECRET,
     SECRET_HEADER,
     STRANGER,
@@ -119,6 +120,18 @@ def test_controls_that_no_header_may_have(world: PeopleWorld, control: str) -> N
     assert world.proxy(f"al{control}ice").get(READER).status == 401
     assert world.caller().exchange(b"GARBAGE\r\n\r\n").status == 400
     assert world.caller(source=OUTSIDE).exchange(b"GARBAGE\r\n\r\n").status == 403
+
+
+@pytest.mark.parametrize("data", [b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nX: a\x01b\r\n\r\n"])
+@pytest.mark.parametrize("source", [PROXY, OUTSIDE])
+def test_answers_to_garbage_are_kept_by_nobody(world: PeopleWorld, data: bytes, source: str) -> None:
+    """They have the headers that all answers have, and no body."""
+    ordinary = world.caller().get(f"{BASE}/status")
+    answer = world.caller(source=source).exchange(data)
+    assert answer.body == b""
+    for name in ("Cache-Control", "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options"):
+        assert answer.header(name) == ordinary.header(name) is not None
+    assert answer.header("Server") == ordinary.header("Server")
 
 
 @pytest.mark.parametrize("user", ["a", "a" * 256, "ä" * 256])

@@ -235,7 +235,7 @@ def _build_people(
         settings.provider,
         providers[settings.provider],
         accounts=configuration.accounts,
-        denied=decisions.denied,
+        denied=decisions.denied.with_names(settings.deny),
         role_sessions=decisions.role_sessions,
         cache=workshop.cache,
         sts=decisions.sts,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imds_proxy.errors import Refusal, Trouble
 from imds_proxy.inquiry import ask_provider
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from imds_proxy.caller import IdentifiedCaller, Identities, Identity
     from imds_proxy.clock import Clock
@@ -55,6 +55,10 @@ class Denied:
 
     addresses: frozenset[IPAddress]
     names: frozenset[str]
+
+    def with_names(self, logins: Iterable[str]) -> Denied:
+        """Return the same with login names, folded as `Federation` compares them."""
+        return replace(self, names=self.names.union(login.casefold() for login in logins))
 
 
 class Judge:

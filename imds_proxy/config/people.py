@@ -105,6 +105,9 @@ class PeopleSettings(Section):
     callback_urls: tuple[fields.PublicUrl, ...] = Field(
         default=(), description="URLs, by scheme, host, port and the beginning of the path, for callbackurl."
     )
+    deny: tuple[fields.Text, ...] = Field(
+        default=(), description="Login names that get nothing from now on, whatever their case."
+    )
     identity: IdentitySettings = Field(description="How it knows who is asking.")
 
     @field_validator("provider", mode="before")

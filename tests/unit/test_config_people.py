@@ -150,6 +150,7 @@ def test_the_least_section(tmp_path: Path, files: Path) -> None:
         "public_url": None,
         "provider": "provider",
         "callback_urls": (),
+        "deny": (),
         "identity": people.identity.model_dump(),
     }
     assert people.identity.model_dump(

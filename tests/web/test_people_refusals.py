@@ -23,6 +23,7 @@ from tests.web.people import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.standins.wire import Header, WireAnswer
 
@@ -473,3 +474,13 @@ def test_the_audit_log_is_behind(giving: PeopleWorld) -> None:
     giving.site.do(audit._waiting.clear)
     assert answers == [503, 200]
     assert giving.calls == 0
+
+
+def test_people_who_are_cut_off(tmp_path: Path) -> None:
+    """By a login name that could be no host's, however its letters are written; everybody else goes on."""
+    with running_people(tmp_path, deny=["Alice", "joe@valid.example"]) as running:
+        for name in ("alice", "ALICE", "joe@valid.example", "JOE@valid.example"):
+            assert running.proxy(name).get(f"{BASE}/account").status == 403
+            assert running.proxy(name).get(READER).status == 403
+        assert running.calls == 0
+        assert running.proxy("bob").get(f"{BASE}/account").status == 200

@@ -135,6 +135,7 @@ def test_the_listener_for_people_is_shown_as_it_is_written(tmp_path: Path) -> No
         "people.public_url: https://afp.example    # a.yaml:6",
         "people.provider: provider    # default",
         "people.callback_urls: []    # default",
+        "people.deny: []    # default",
         "people.identity.header: X-User    # a.yaml:5",
         "people.identity.trusted[0]: 10.0.0.2/32    # a.yaml:5",
         "people.identity.trusted[1]: 0    # a.yaml:5",

@@ -12,9 +12,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from imds_proxy import freshness
+from imds_proxy.caller import NEVER
 from imds_proxy.errors import OverloadError, Refusal, Trouble
 from imds_proxy.records import denial_record, hand_out_record
-from imds_proxy.standing import NEVER, Standing, Standings
+from imds_proxy.standing import Standing, Standings
 
 if TYPE_CHECKING:
     from imds_proxy.audit import Audit

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
+from imds_proxy.caller import NEVER
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
 
 MOST_STANDINGS = 32_768
 """With a grant; and as many without one."""
-
-NEVER = float("-inf")
 
 
 class Standing:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from tests.conformance.cache import copy_probe, find_tool, make_once, run_step, text_of
 from tests.conformance.clients import Client, Works, usual_modes
-from tests.conformance.modes import Mode
+from tests.conformance.modes import WHAT_TO_SET, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+_CONTAINER_MODES = (Mode.CONTAINER_TOKEN, Mode.CONTAINER_TOKEN_FILE, Mode.CONTAINER_RELATIVE)
 _ENVIRONMENT = {
     "GOFLAGS": "-mod=mod -buildvcs=false",  # there is no go.sum, and the copy lies within a repository
     "GOTOOLCHAIN": "local",  # an older go says what it lacks and fetches no other
@@ -38,6 +39,8 @@ def _go_version() -> str:
     return done.stdout.strip()
 
 
+_NEW_IAM = 'in the program `credentials.NewIAM("")`'
+
 CLIENTS = (
     Client(
         name="AWS SDK for Go 2",
@@ -59,15 +62,14 @@ CLIENTS = (
         prepare=partial(_prepare, "miniogo"),
         modes=usual_modes(
             {
-                Mode.NAMESPACE: Works('in the program `credentials.NewIAM("")`'),
-                Mode.NAMESPACE_NO_REGION: Works(
-                    'in the program `credentials.NewIAM("")`; it asks S3 for the bucket\'s region'
-                ),
+                Mode.NAMESPACE: Works(_NEW_IAM),
+                Mode.NAMESPACE_NO_REGION: Works(f"{_NEW_IAM}; it asks S3 for the bucket's region"),
                 Mode.ENDPOINT: Works('in the program `credentials.NewIAM("http://HOST:PORT")`'),
                 Mode.IPV6: Works(
                     'in the program `credentials.NewIAM("http://[fd00:ec2::254]")`',
                     environment={"AWS_EC2_METADATA_SERVICE_ENDPOINT": "{endpoint}"},
                 ),
+                **{mode: Works(f"{WHAT_TO_SET[mode]}; {_NEW_IAM}") for mode in _CONTAINER_MODES},
             }
         ),
     ),

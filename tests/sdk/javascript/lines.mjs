@@ -15,7 +15,8 @@ export const target = {
 /**
  * Answer each line of stdin with `ok BODY` or `error TEXT`; with `--version`, print the package's version.
  *
- * `makeClient` is called once, for the first line, and returns the function that fetches the object's text.
+ * `makeClient` is called for the first line, and again only for as long as it fails. It returns the function
+ * that fetches the object's text.
  */
 export async function answerLines(packageName, makeClient) {
   if (process.argv[2] === "--version") {

@@ -28,6 +28,8 @@ func Answer(module string, makeClient func() (FetchText, error)) {
 		fmt.Println(module, version(module))
 		return
 	}
+	answers := os.Stdout
+	os.Stdout = os.Stderr // the SDK's version 1 logs to stdout
 	var fetch FetchText
 	for input := bufio.NewScanner(os.Stdin); input.Scan(); {
 		var text string
@@ -39,9 +41,9 @@ func Answer(module string, makeClient func() (FetchText, error)) {
 			text, err = fetch()
 		}
 		if err != nil {
-			fmt.Println("error", strings.Join(strings.Fields(err.Error()), " "))
+			fmt.Fprintln(answers, "error", strings.Join(strings.Fields(err.Error()), " "))
 		} else {
-			fmt.Println("ok", text)
+			fmt.Fprintln(answers, "ok", text)
 		}
 	}
 }

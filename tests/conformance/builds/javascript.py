@@ -39,7 +39,6 @@ def _node_version() -> str:
     return done.stdout.strip()
 
 
-_READS_NO_TOKEN = Cannot("asks without a token only where TOKEN fails")
 _WRONG_KEY = Cannot(
     "its `IamAwsProvider` reads the access key from `AccessKeyID`; EC2 and ECS write `AccessKeyId`, "
     'so it has none (`accessKey should be of type "string"`)'
@@ -50,7 +49,7 @@ CLIENTS = (
         name="AWS SDK for JavaScript 3",
         language="javascript",
         prepare=partial(_prepare, "sdk-v3.mjs"),
-        modes=usual_modes({Mode.V1: _READS_NO_TOKEN}),
+        modes=usual_modes(),
     ),
     Client(
         name="AWS SDK for JavaScript 2",
@@ -59,9 +58,8 @@ CLIENTS = (
         modes=usual_modes(
             {
                 Mode.NAMESPACE_NO_REGION: Works(
-                    "nothing; it never asks for the region: S3 alone does without, signed for us-east-1"
-                ),
-                Mode.V1: _READS_NO_TOKEN,
+                    "nothing; it never asks for the region: S3 tells it, for other services set AWS_REGION"
+                )
             }
         ),
     ),

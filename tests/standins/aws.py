@@ -7,6 +7,7 @@ Expired session keys are refused for every service. Unsigned requests to these p
 
     GET    /calls     the AssumeRole calls since the last reset
     GET    /counts    how many requests of each kind arrived
+    GET    /issued    every session that was ever issued, secrets and all: for an S3 of somebody else's
     DELETE /calls     forget calls and counts
     POST   /faults    [{"kind", "seconds", "role", "times"}, ...]: exactly these are on from now
     POST   /roles     [{"name", "account", ...}, ...], see aws_world.RoleSpecification
@@ -81,6 +82,7 @@ class Front:
         self._calls: list[Call] = []
         self._counts: Counter[str] = Counter()
         self._expiries: dict[str, float] = {}
+        self._issued: list[dict[str, object]] = []
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request of whatever kind."""
@@ -102,10 +104,8 @@ class Front:
     async def _control(self, request: web.BaseRequest) -> web.Response:
         try:
             match (request.method, request.path):
-                case ("GET", "/calls"):
-                    return web.json_response([asdict(call) for call in self._calls])
-                case ("GET", "/counts"):
-                    return web.json_response(self._counts)
+                case ("GET", "/calls" | "/counts" | "/issued"):
+                    return web.json_response(self._report(request.path))
                 case ("DELETE", "/calls"):
                     self._calls.clear()
                     self._counts.clear()
@@ -127,6 +127,11 @@ class Front:
         except (TypeError, ValueError) as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response({})
+
+    def _report(self, path: str) -> object:
+        if path == "/calls":
+            return [asdict(call) for call in self._calls]
+        return self._counts if path == "/counts" else self._issued
 
     async def _assume_role(
         self, request: web.BaseRequest, access_key_id: str, body: bytes
@@ -157,7 +162,7 @@ class Front:
         answer = await self._ask_moto(request, body)
         lifetimes = [fault.seconds for fault in faults if fault.kind == "lifetime"]
         if answer.status == 200:
-            answer = self._issue(index, answer, lifetimes[0] if lifetimes else call.duration)
+            answer = self._issue(index, call, answer, lifetimes[0] if lifetimes else call.duration)
             carried = call.source_identity or (signer.source_identity if signer else None)
             self._world.set_source_identity(_text_between(answer.body, "AccessKeyId") or "", carried)
         else:
@@ -184,12 +189,22 @@ class Front:
         if index < len(self._calls):  # a reset may have come in between
             self._calls[index] = replace(self._calls[index], outcome=outcome, access_key_id=access_key_id)
 
-    def _issue(self, index: int, answer: Answer, lifetime: float) -> Answer:
+    def _issue(self, index: int, call: AssumeRole, answer: Answer, lifetime: float) -> Answer:
         access_key_id = _text_between(answer.body, "AccessKeyId")
         assert access_key_id is not None
         expiry = int(time.time() + lifetime)
         self._expiries[access_key_id] = expiry
         self._finish(index, "ok", access_key_id)
+        self._issued.append(
+            {
+                "access_key_id": access_key_id,
+                "secret_access_key": _text_between(answer.body, "SecretAccessKey"),
+                "session_token": _text_between(answer.body, "SessionToken"),
+                "expires_at": expiry,
+                "role_arn": call.role_arn,
+                "session_name": call.session_name,
+            }
+        )
         stamp = datetime.fromtimestamp(expiry, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = re.sub(rb"<Expiration>[^<]*<", f"<Expiration>{stamp}<".encode(), answer.body)
         return replace(answer, body=body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -36,6 +36,19 @@ class AssumeRoleCall:
 
 
 @dataclass(frozen=True)
+class IssuedSession:
+    """A role session as STS issued it: what another service needs to know to check its requests."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expires_at: float
+    """Seconds since the epoch, UTC."""
+    role_arn: str
+    session_name: str
+
+
+@dataclass(frozen=True)
 class Aws:
     """A running stand-in: its endpoint and the gateway's key."""
 
@@ -50,6 +63,10 @@ class Aws:
     def counts(self) -> dict[str, int]:
         """Return how many requests of each kind came: STS by action, the rest by service."""
         return dict(self._ask("GET", "/counts"))
+
+    def issued(self) -> list[IssuedSession]:
+        """Return every session that was ever issued; a reset forgets none."""
+        return [IssuedSession(**session) for session in self._ask("GET", "/issued")]
 
     def reset(self) -> None:
         """Forget calls and counts and switch all faults off."""

@@ -65,9 +65,9 @@ class Broker:
         """How many callers are known."""
         return len(self._standings)
 
-    def standing(self, address: IPAddress) -> Standing:
-        """Return what is known of the caller at `address`."""
-        return self._standings.of(address)
+    def standing(self, address: IPAddress, workload: str | None = None) -> Standing:
+        """Return what is known of the caller at `address`, or of the workload that asks from there."""
+        return self._standings.of(address, workload)
 
     def retire(self) -> None:
         """Forget all verdicts: another broker decides from now on."""
@@ -96,18 +96,7 @@ class Broker:
         With `improves` (an IMDSv1 caller, who sends no TOKEN) the identity is looked up again and a renewal
         that is overdue is waited for as at TOKEN. Raises Refusal or Trouble, after 0.85 s at the latest.
         """
-        deadline = self._clock.monotonic() + ANSWER_HOLD
-        try:
-            not_before = self._clock.monotonic() - self._recheck if improves else NEVER
-            verdict, session = await self._granted(standing, deadline, not_before)
-            entry = standing.entry = self._cache.entry(session, self._sts)
-            if improves:
-                patience = min(deadline, self._clock.monotonic() + TOKEN_HOLD)
-                await self._improve_credentials(entry, patience)
-            await self._offer(standing, verdict, entry, deadline)
-        except (Refusal, Trouble) as error:
-            self._note_denial(standing, error)
-            raise
+        verdict, session, entry, _ = await self._offer_at_once(standing, improves=improves)
         standing.named_entry = entry
         standing.named_role = session.role_name
         standing.named_verdict = verdict
@@ -156,6 +145,17 @@ class Broker:
         if standing.handed_key != credentials.access_key:
             self._note_hand_out(standing, entry, credentials)
         return credentials
+
+    async def role_and_credentials(self, standing: Standing) -> tuple[RoleSession, Credentials]:
+        """Return the caller's role and credentials: all that a container's client asks for, in one go.
+
+        The identity is looked up again and an overdue renewal waited for as at TOKEN. Raises Refusal or
+        Trouble, after 0.85 s at the latest.
+        """
+        _, session, entry, credentials = await self._offer_at_once(standing, improves=True)
+        if standing.handed_key != credentials.access_key:
+            self._note_hand_out(standing, entry, credentials)
+        return session, credentials
 
     async def verdict(self, standing: Standing) -> Verdict:
         """Return what is decided about the caller, without waiting for STS. Raises Trouble after 0.85 s."""
@@ -232,7 +232,7 @@ class Broker:
         """Decide anew, put the verdict into force and start what it needs; twice if asked for more."""
         try:
             for _ in range(2):
-                verdict = await self.judge.decide(standing.address, standing.not_before)
+                verdict = await self.judge.decide(standing.address, standing.not_before, standing.workload)
                 self._put_in_force(standing, verdict)
                 if verdict.asked_at >= standing.not_before or verdict.session is None:
                     break
@@ -271,6 +271,24 @@ class Broker:
         flight = self._cache.begin_flight(entry)
         if flight is not None:
             await self._wait(flight, deadline)
+
+    async def _offer_at_once(
+        self, standing: Standing, *, improves: bool
+    ) -> tuple[Verdict, RoleSession, Entry, Credentials]:
+        """Return what the caller may have now. Raises Refusal or Trouble, which is then on record."""
+        deadline = self._clock.monotonic() + ANSWER_HOLD
+        try:
+            not_before = self._clock.monotonic() - self._recheck if improves else NEVER
+            verdict, session = await self._granted(standing, deadline, not_before)
+            entry = standing.entry = self._cache.entry(session, self._sts)
+            if improves:
+                patience = min(deadline, self._clock.monotonic() + TOKEN_HOLD)
+                await self._improve_credentials(entry, patience)
+            credentials = await self._offer(standing, verdict, entry, deadline)
+        except (Refusal, Trouble) as error:
+            self._note_denial(standing, error)
+            raise
+        return verdict, session, entry, credentials
 
     async def _offer(
         self, standing: Standing, verdict: Verdict, entry: Entry, deadline: float

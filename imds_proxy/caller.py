@@ -112,12 +112,15 @@ class Identities:
         """How many look-ups are under way or wait for their turn."""
         return len(self._flights)
 
-    def caller(self, address: IPAddress, *, not_before: float) -> IdentifiedCaller:
+    def caller(
+        self, address: IPAddress, workload: str | None = None, *, not_before: float
+    ) -> IdentifiedCaller:
         """Return the caller at `address`. Its names are looked up when a provider asks for them.
 
-        Names that were looked up before `not_before` (monotonic seconds) are looked up again.
+        Names that were looked up before `not_before` (monotonic seconds) are looked up again. Where a token
+        has proved which `workload` it is, that is its name, and nothing is looked up.
         """
-        return IdentifiedCaller(self, address, not_before)
+        return IdentifiedCaller(self, address, workload, not_before)
 
     def person(self, user: str, address: IPAddress | None) -> Person:
         """Return the person who logged in as `user`, from `address` or over a unix socket (None)."""
@@ -222,12 +225,18 @@ class Identities:
             return replace(before, asked_at=asked_at, valid_until=until, failure=failure)
         return Identity((), (), asked_at, until, confirmed_at=0, failure=failure)
 
+    def identity_of_workload(self, name: str, domains: AllowedDomains) -> Identity:
+        """Return the identity of a workload, whose token has proved its name."""
+        return self._identity_by_proof(name, domains, "from its token")
+
     def _identity_by_map(self, address: IPAddress, domains: AllowedDomains) -> Identity:
-        name = self._hosts[address]
+        return self._identity_by_proof(self._hosts[address], domains, "from hosts")
+
+    def _identity_by_proof(self, name: str, domains: AllowedDomains, origin: str) -> Identity:
         now = self._clock.monotonic()
-        finding = Finding(name, is_allowed=domains.allow(name), is_confirmed=True, note="from hosts")
+        finding = Finding(name, is_allowed=domains.allow(name), is_confirmed=True, note=origin)
         if not finding.is_allowed:
-            refusal = f"{name} (from hosts) is in no allowed domain"
+            refusal = f"{name} ({origin}) is in no allowed domain"
             return Identity((), (finding,), now, now, confirmed_at=now, refusal=refusal)
         return Identity((name,), (finding,), now, now + _LONGEST_MEMORY, confirmed_at=now)
 
@@ -244,17 +253,25 @@ class Identities:
 class IdentifiedCaller:
     """A provider's `Caller`, and for the broker what its questions brought to light."""
 
-    def __init__(self, identities: Identities, address: IPAddress, not_before: float) -> None:
+    def __init__(
+        self, identities: Identities, address: IPAddress, workload: str | None, not_before: float
+    ) -> None:
         self._identities = identities
         self._not_before = not_before
         self.address = address
+        self.workload = workload
         self.user = None
         self.identity: Identity | None = None
         """What was found out; None as long as no provider asked for names."""
 
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the names in `domains` that lead back to the address; see `provider.Caller`."""
-        self.identity = await self._identities.identify(self.address, domains, not_before=self._not_before)
+        if self.workload is not None:
+            self.identity = self._identities.identity_of_workload(self.workload, domains)
+        else:
+            self.identity = await self._identities.identify(
+                self.address, domains, not_before=self._not_before
+            )
         return _names_of(self.identity)
 
 
@@ -265,6 +282,7 @@ class Person:
     _identities: Identities = field(repr=False)
     user: str
     address: IPAddress | None
+    workload: None = None
 
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the names in `domains` that lead back to the address; see `provider.Caller`."""

@@ -35,6 +35,13 @@ class Caller(Protocol):
     def user(self) -> str | None:
         """The login name of a person, as it was proved; None for a machine."""
 
+    @property
+    def workload(self) -> str | None:
+        """The name of the workload that showed its token at a container endpoint; None for all others.
+
+        It looks like a host name in lower case, and `confirmed_names` returns it where its domain counts.
+        """
+
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the caller's host names in `domains` that lead back to its address, sorted, lower case.
 

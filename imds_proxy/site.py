@@ -100,6 +100,7 @@ class Site:
             broker=self.brokers[listen.provider],
             tokens=self.tokens,
             imds_v1=listen.imds_v1,
+            list_without_token=listen.list_without_token,
             base_path=listen.base_path,
             hop_limit=listen.hop_limit,
             region=self.region,

@@ -1,4 +1,4 @@
-"""What is known of each caller address, kept so that strangers can't push out those who have a grant."""
+"""What is known of each caller, kept so that strangers can't push out those who have a grant."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
     from imds_proxy.verdict import Verdict
 
+    Key = tuple[IPAddress, str | None]
+
 MOST_STANDINGS = 32_768
 """With a grant; and as many without one."""
 
 
 class Standing:
-    """What is known of one caller address. Handed to the web layer, which hands it back."""
+    """What is known of one caller. Handed to the web layer, which hands it back."""
 
     __slots__ = (
         "address",
@@ -35,10 +37,13 @@ class Standing:
         "named_verdict",
         "not_before",
         "verdict",
+        "workload",
     )
 
-    def __init__(self, address: IPAddress) -> None:
+    def __init__(self, address: IPAddress, workload: str | None = None) -> None:
         self.address = address
+        self.workload = workload
+        """Which workload it has proved to be; None where its address alone says who it is."""
         self.is_current = True
         self.verdict: Verdict | None = None
         self.entry: Entry | None = None
@@ -63,11 +68,12 @@ class Standings:
     def __len__(self) -> int:
         return len(self._granted) + len(self._others)
 
-    def of(self, address: IPAddress) -> Standing:
-        """Return what is known of the caller at `address`."""
-        standing = self._granted.get(address) or self._others.get(address)
+    def of(self, address: IPAddress, workload: str | None = None) -> Standing:
+        """Return what is known of the caller at `address`, or of the workload that asks from there."""
+        key = address, workload
+        standing = self._granted.get(key) or self._others.get(key)
         if standing is None:
-            standing = self._others[address] = Standing(address)
+            standing = self._others[key] = Standing(address, workload)
         return standing
 
     def file(self, standing: Standing) -> None:
@@ -77,8 +83,9 @@ class Standings:
         keeps, drops = self._others, self._granted
         if standing.verdict is not None and standing.verdict.session is not None:
             keeps, drops = drops, keeps
-        drops.pop(standing.address, None)
-        keeps[standing.address] = standing
+        key = standing.address, standing.workload
+        drops.pop(key, None)
+        keeps[key] = standing
 
     def retire(self) -> None:
         """Forget all; whoever holds a standing learns by `is_current` that it no longer counts."""
@@ -88,8 +95,8 @@ class Standings:
             shelf.clear()
 
 
-class _Shelf(LRUCache["IPAddress", Standing]):
-    def popitem(self) -> tuple[IPAddress, Standing]:
-        address, standing = super().popitem()
+class _Shelf(LRUCache["Key", Standing]):
+    def popitem(self) -> tuple[Key, Standing]:
+        key, standing = super().popitem()
         standing.is_current = False
-        return address, standing
+        return key, standing

@@ -87,10 +87,13 @@ class Judge:
         self._metrics = metrics
         self._clock = clock
 
-    async def decide(self, address: IPAddress, not_before: float) -> Verdict:
-        """Return the verdict on the caller at `address`; names looked up before `not_before` don't count."""
+    async def decide(self, address: IPAddress, not_before: float, workload: str | None = None) -> Verdict:
+        """Return the verdict on the caller at `address`; names looked up before `not_before` don't count.
+
+        Of a caller that has proved which workload it is, the workload's name counts and no other.
+        """
         started = self._clock.monotonic()
-        caller = self._identities.caller(address, not_before=not_before)
+        caller = self._identities.caller(address, workload, not_before=not_before)
         try:
             if address in self._denied.addresses:
                 raise Refusal("the address is denied")
@@ -127,6 +130,8 @@ class Judge:
     def _names_of(self, caller: IdentifiedCaller) -> tuple[str, ...]:
         if caller.identity is not None:
             return caller.identity.names
+        if caller.workload is not None:
+            return (caller.workload,)
         mapped = self._identities.mapped_name(caller.address)
         return (mapped,) if mapped else ()
 

@@ -1,6 +1,7 @@
 """The configuration: read, checked and typed. What others need is here, how it is made in the modules."""
 
 from imds_proxy.config.files import parse_token_keys
+from imds_proxy.config.listen import CertificateSettings, ContainerSettings, ListenSettings
 from imds_proxy.config.load import DEFAULT_PATH, Configuration, Reading, default_path, read_configuration
 from imds_proxy.config.people import IdentitySettings, PeopleListenSettings, PeopleSettings, TLSSettings
 from imds_proxy.config.sections import CLASS_KEYS, ProviderSection, read_section
@@ -12,7 +13,6 @@ from imds_proxy.config.settings import (
     AWSSettings,
     DNSSettings,
     LimitSettings,
-    ListenSettings,
     LogSettings,
     Settings,
     TokenSettings,
@@ -26,7 +26,9 @@ __all__ = [
     "AccountSettings",
     "AdminSettings",
     "AuditSettings",
+    "CertificateSettings",
     "Configuration",
+    "ContainerSettings",
     "DNSSettings",
     "IdentitySettings",
     "LimitSettings",

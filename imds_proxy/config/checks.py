@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from imds_proxy.config import files, old_keys, people_checks, people_values, values
+from imds_proxy.config import (
+    files,
+    listen_checks,
+    metadata_checks,
+    old_keys,
+    people_checks,
+    people_values,
+    values,
+)
 from imds_proxy.config.faults import NO_VALUE
 from imds_proxy.config.written import parse_at
 from imds_proxy.model import canonical_address
@@ -37,13 +45,14 @@ def check(source: Source) -> Iterator[Fault]:
     yield from _check_own_key(source)
     yield from _check_open_secrets(source)
     yield from _check_ca_bundle(source)
+    yield from listen_checks.check(source)
+    yield from metadata_checks.check(source)
     yield from people_checks.check(source)
     yield from old_keys.check(source)
     yield from _warn_of_short_ids(source)
     yield from _warn_of_region(source)
     yield from _warn_of_plain_http(source)
     yield from _warn_of_deadline(source)
-    yield from _warn_of_base_path(source)
 
 
 def _check_empty(source: Source) -> Iterator[Fault]:
@@ -194,11 +203,3 @@ def _warn_of_deadline(source: Source) -> Iterator[Fault]:
     if attempt is not None and attempt > (2.0 if deadline is None else deadline):
         text = "longer than dns.deadline: no second server is ever asked"
         yield source.fault(path, text, is_warning=True)
-
-
-def _warn_of_base_path(source: Source) -> Iterator[Fault]:
-    listen = source.value(("listen",))
-    for index, one in enumerate(listen if isinstance(listen, list) else ()):
-        if isinstance(one, dict) and "base_path" in one and "imds_v1" not in one:
-            text = "its clients (alppaca, boto 2) know no token and get 401: set imds_v1 beside it"
-            yield source.fault(("listen", index, "base_path"), text, is_warning=True)

@@ -117,6 +117,7 @@ AddressOrName = Annotated[
     IPAddress | str, FromText(values.parse_address_or_name, _like("10.77.3.9", "tuvfoo42.valid.example"))
 ]
 BasePath = Annotated[str, FromText(values.parse_base_path, _like("/afp-api/latest"))]
+ContainerPath = Annotated[str, FromText(values.parse_container_path, _like("/v1/credentials"))]
 ListenAddress = Annotated[
     SocketAddress, FromText(values.parse_listen_address, _like("169.254.169.254:80", "[fd00:ec2::254]:80"))
 ]

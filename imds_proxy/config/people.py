@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import Field, ValidationInfo, field_validator
 
 from imds_proxy.config import fields
+from imds_proxy.config.listen import CertificateSettings
 from imds_proxy.config.section import (
     LEFT_OUT,
     SECRET_HEADER,
@@ -19,13 +20,9 @@ from imds_proxy.config.section import (
 from imds_proxy.directory.settings import DirectorySettings
 
 
-class TLSSettings(Section):
-    """A listener's certificate."""
+class TLSSettings(CertificateSettings):
+    """A listener's certificate, and whose certificates its clients may show."""
 
-    certificate: fields.FilePath = Field(
-        description="PEM file: our certificate and those between it and the root."
-    )
-    key: fields.FilePath = Field(description="PEM file with the certificate's private key.")
     client_ca: fields.FilePath | None = Field(
         default=None,
         description="PEM file of the authorities whose client certificates prove a trusted proxy.",

@@ -11,52 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from imds_proxy.config import aws_values, fields
+from imds_proxy.config.listen import ListenSettings
+from imds_proxy.config.metadata import MetadataSettings
 from imds_proxy.config.people import PeopleSettings
-from imds_proxy.config.section import LEFT_OUT, Section, fill_in_callers, fill_in_provider, hide_default
+from imds_proxy.config.section import LEFT_OUT, Section, hide_default
 from imds_proxy.model import Account
-
-
-class ListenSettings(Section):
-    """One address to listen on, and who may talk to it."""
-
-    address: fields.ListenAddress = Field(
-        description="ADDRESS[:PORT], IPv6 in brackets; port 80 if left out."
-    )
-    callers: tuple[fields.Network, ...] = Field(
-        default=LEFT_OUT,
-        validate_default=True,
-        json_schema_extra=hide_default,
-        description="Networks that may talk to it; [] allows nobody. May be left out for loopback.",
-    )
-    callers_except: tuple[fields.Network, ...] = Field(
-        default=(), description="Proxies, NAT boxes and load balancers inside those networks."
-    )
-    provider: fields.Text = Field(
-        default=LEFT_OUT,
-        validate_default=True,
-        json_schema_extra=hide_default,
-        description="The provider, as named under providers; may be left out when there is only one.",
-    )
-    imds_v1: bool = Field(default=False, description="Whether requests without a token are answered.")
-    base_path: fields.BasePath | None = Field(
-        default=None, description="Where alppaca and old boto set-ups find the role's credentials as well."
-    )
-    hop_limit: int = Field(
-        default=1, ge=1, le=64, description="IP TTL (hop limit) of the packets with a token."
-    )
-    hosts: tuple[fields.AddressOrName, ...] = Field(
-        default=(), description="Names and addresses allowed in Host besides the addresses listened on."
-    )
-
-    @field_validator("callers", mode="before")
-    @classmethod
-    def _fill_in_callers(cls, callers: object, info: ValidationInfo) -> object:
-        return fill_in_callers(callers, info)
-
-    @field_validator("provider", mode="before")
-    @classmethod
-    def _fill_in_provider(cls, provider: object, info: ValidationInfo) -> object:
-        return fill_in_provider(provider, info)
 
 
 class AccountSettings(Section):
@@ -229,6 +188,7 @@ class Settings(Section):
     deny: tuple[fields.AddressOrName, ...] = Field(
         default=(), description="Addresses and names that get nothing from now on."
     )
+    metadata: MetadataSettings = Field(default_factory=MetadataSettings)
     tokens: TokenSettings = Field(default_factory=TokenSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)

@@ -114,6 +114,16 @@ def parse_base_path(text: str) -> str:
     return text
 
 
+def parse_container_path(text: str) -> str:
+    """Return the path at which container credentials are served."""
+    if not _BASE_PATH.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not a path such as /v1/credentials: a slash before each segment and none at "
+            "the end, segments of A-Z a-z 0-9 - . _ ~ and neither . nor .."
+        )
+    return text
+
+
 def parse_socket_address(text: str, default_port: int) -> SocketAddress:
     """Return `ADDRESS[:PORT]`, IPv6 in brackets, with `default_port` when left out."""
     match = _SOCKET_ADDRESS.fullmatch(text)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 from copy import copy
-from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
@@ -17,8 +15,8 @@ from imds_proxy import naming
 from imds_proxy.errors import FederationError, OverloadError, Refusal, Trouble
 from imds_proxy.imds_tokens import parse_life
 from imds_proxy.web import documents, tree
-from imds_proxy.web.answer import Answer, render_page
-from imds_proxy.web.guard import FORWARDING_HEADERS
+from imds_proxy.web.admission import Admission, empty_page, path_of
+from imds_proxy.web.answer import Answer
 from imds_proxy.web.listener import Connection, lower_hop_limit
 from imds_proxy.web.tree import Kind, Target, parse_target
 
@@ -62,6 +60,7 @@ class MetadataService:
         broker: Broker,
         tokens: TokenKeys,
         imds_v1: bool,
+        list_without_token: bool,
         base_path: str | None,
         hop_limit: int,
         region: str,
@@ -71,14 +70,14 @@ class MetadataService:
         clock: Clock,
     ) -> None:
         self.broker = broker
-        self.guard = guard
+        self.admission = Admission(guard, limits)
         self._tokens = tokens
         self._imds_v1 = imds_v1
+        self._list_without_token = list_without_token
         self._base = tree.split_base_path(base_path)
         self._hop_limit = hop_limit
         self._region = region
         self._zone = region + "a"
-        self._limits = limits
         self._pages = credential_pages
         self._requests = metrics.requests.counts
         self._clock = clock
@@ -87,13 +86,18 @@ class MetadataService:
     def closed(self) -> MetadataService:
         """Return the same service with nobody let in: its address is no longer configured."""
         service = copy(self)
-        service.guard = replace(self.guard, callers=())
+        service.admission = self.admission.closed()
         return service
+
+    @property
+    def guard(self) -> Guard:
+        """Who may talk to the listener at all."""
+        return self.admission.guard
 
     async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
-        target = parse_target(_path_of(request), self._base)
-        response = self._refuse_early(request, connection)
+        target = parse_target(path_of(request), self._base)
+        response = self.admission.refuse(request, connection, self)
         if response is None:
             response = await self._answer_admitted(request, connection, target)
         self._requests[target.kind, response.status] += 1
@@ -101,39 +105,7 @@ class MetadataService:
 
     def answer_to_garbage(self, status: int, error: BaseException | None) -> Answer:  # noqa: ARG002  any is alike
         """Return the answer to what is no HTTP: aiohttp's status and nothing else."""
-        return Answer(render_page(status))
-
-    # --- before the caller counts -------------------------------------------------------------------
-
-    def _refuse_early(self, request: web.BaseRequest, connection: Connection) -> Answer | None:
-        if connection.service is not self:
-            self._admit(connection)
-        headers = request.headers
-        if not connection.is_admitted or not self._is_for_us(request, connection):
-            return Answer(_empty(403))
-        for header in FORWARDING_HEADERS:
-            if header in headers:
-                return Answer(_empty(403))
-        if connection.is_excess or not self._limits.allow_request(connection.allowance):
-            response = Answer(_empty(503))
-            response.force_close()
-            return response
-        return None
-
-    def _admit(self, connection: Connection) -> None:
-        connection.service = self
-        connection.standing = None
-        connection.is_admitted = connection.peer is not None and self.guard.admits_peer(connection.peer)
-
-    def _is_for_us(self, request: web.BaseRequest, connection: Connection) -> bool:
-        hosts = request.headers.getall("Host", ())
-        if not self.guard.admits_host(hosts, connection.local_host):
-            return False
-        # RFC 9112 section 3.2.2: with an absolute target, its authority counts and Host does not.
-        target = request.raw_path
-        return target.startswith("/") or self.guard.admits_host(
-            (_authority_of(target),), connection.local_host
-        )
+        return Answer(empty_page(status))
 
     # --- tokens ------------------------------------------------------------------------------------
 
@@ -146,13 +118,14 @@ class MetadataService:
         if request.method not in ("GET", "HEAD"):
             # AWS: a PUT for a token on a dated path is refused, not redirected.
             is_dated_token = target.kind is Kind.DATED_TOKEN and request.method == "PUT"
-            return Answer(_empty(403) if is_dated_token else _empty(405, _ALLOW_READ))
+            return Answer(empty_page(403) if is_dated_token else empty_page(405, _ALLOW_READ))
         life: int | None = None
         given = request.headers.getall(TOKEN_HEADER, ())
-        if given or not self._imds_v1:
+        is_open = self._imds_v1 or (self._list_without_token and target.kind is Kind.ROLE_LIST)
+        if given or not is_open:
             life = self._remaining_life(given, connection.peer)
             if life is None:
-                return Answer(_empty(401))
+                return Answer(empty_page(401))
         try:
             return await self._answer_read(request, self._standing_of(connection), target, life)
         except (Refusal, Trouble) as error:
@@ -174,9 +147,9 @@ class MetadataService:
         self, request: web.BaseRequest, connection: Connection, peer: IPAddress
     ) -> Answer:
         if request.method == "OPTIONS":
-            return Answer(_empty(200, _ALLOW_TOKEN))
+            return Answer(empty_page(200, _ALLOW_TOKEN))
         if request.method != "PUT":
-            return Answer(_empty(405, _ALLOW_TOKEN))
+            return Answer(empty_page(405, _ALLOW_TOKEN))
         if request.transport is not None:
             lower_hop_limit(request.transport, self._hop_limit)
         expects = request.headers.get("Expect", "").lower()
@@ -187,7 +160,7 @@ class MetadataService:
         life = parse_life(asked[0]) if len(asked) == 1 else None
         if life is None:
             # Empty: GDAL takes the body of an error for a token.
-            return Answer(_empty(400))
+            return Answer(empty_page(400))
         try:
             await self.broker.prepare(self._standing_of(connection))
         except Exception:  # noqa: BLE001  see below
@@ -299,31 +272,13 @@ class MetadataService:
 
     def _denial(self, error: FederationError, target: Target) -> Answer:
         status = next(status for kind, status in STATUS_OF if isinstance(error, kind))
-        return self._not_found(target) if status == 404 else Answer(_empty(status))
+        return self._not_found(target) if status == 404 else Answer(empty_page(status))
 
     def _not_found(self, target: Target) -> Answer:
         # GDAL and awscrt take the body of an error below `iam/` for a role's name or a token.
-        return Answer(_empty(404) if target.is_iam else documents.NOT_FOUND_PAGE)
+        return Answer(empty_page(404) if target.is_iam else documents.NOT_FOUND_PAGE)
 
 
 def _with_life(page: Page, life: int | None) -> Answer:
     """Return the page with the token's remaining life, which Go v1 and v2, Ruby and Rust want."""
     return Answer(page) if life is None else Answer(page, b"%s: %d\r\n" % (_LIFE_HEADER_BYTES, life))
-
-
-@cache
-def _empty(status: int, allow: str | None = None) -> Page:
-    return render_page(status, Allow=allow) if allow else render_page(status)
-
-
-def _path_of(request: web.BaseRequest) -> str:
-    """Return the path as it was sent, that of an absolute target included."""
-    target = request.raw_path
-    if target.startswith("/"):
-        return target
-    _, _, rest = target.partition("://")
-    return "/" + rest.partition("/")[2]
-
-
-def _authority_of(target: str) -> str:
-    return target.partition("://")[2].partition("/")[0]

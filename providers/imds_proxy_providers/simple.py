@@ -1,18 +1,16 @@
-"""simple: fixed roles for fixed networks. It looks at the caller's address alone, never at DNS."""
+"""simple: fixed roles for fixed networks and workloads. It looks at address and token, never at DNS."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from imds_proxy import naming, provider
 from imds_proxy.errors import Refusal
 from imds_proxy.model import Grant
-
-if TYPE_CHECKING:
-    from imds_proxy.model import IPAddress
+from imds_proxy.names import parse_host_name
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
@@ -38,6 +36,22 @@ def _check_role(role: str) -> str:
     return role
 
 
+def _parse_workload(name: str) -> str:
+    parsed = parse_host_name(name)
+    if parsed is None:
+        raise ValueError(
+            f"{name!r} is no workload's name: it reads like a host name, such as web.pods.example"
+        )
+    return parsed
+
+
+def _check_workloads(workloads: list[str]) -> list[str]:
+    if not workloads:
+        raise ValueError("empty: nobody would get this; leave the key out for callers without a token")
+    return workloads
+
+
+Workload = Annotated[str, AfterValidator(_parse_workload)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_parse_network)]
 
 
@@ -50,14 +64,22 @@ class Entry(BaseModel):
         default=[IPv4Network("0.0.0.0/0"), IPv6Network("::/0")],
         description="Networks or addresses; left out: everybody the listener lets in.",
     )
+    workloads: Annotated[list[Workload], AfterValidator(_check_workloads)] | None = Field(
+        default=None,
+        description="Names of workloads, as their tokens prove them at a container endpoint with "
+        "`identity: workload`; left out: callers that are known by their address alone.",
+    )
     account: provider.AccountName = Field(description="The account, as named under accounts.")
     role: Annotated[str, AfterValidator(_check_role)] = Field(description="The role's name, without a path.")
 
-    def network_of(self, address: IPAddress | None) -> IPv4Network | IPv6Network | None:
-        """Return the first of the networks that has the address, or None."""
-        if address is None:
+    def network_of(self, caller: provider.Caller) -> IPv4Network | IPv6Network | None:
+        """Return the first of the networks that has the caller's address; None: the entry is not for it."""
+        is_for_workloads = self.workloads is not None
+        if caller.address is None or is_for_workloads != (caller.workload is not None):
             return None
-        return next((network for network in self.callers if address in network), None)
+        if self.workloads is not None and caller.workload not in self.workloads:
+            return None
+        return next((network for network in self.callers if caller.address in network), None)
 
 
 def _check_grants(grants: list[Entry]) -> list[Entry]:
@@ -81,17 +103,17 @@ class Provider(provider.Provider[Settings]):
 
     async def grants_for(self, caller: provider.Caller) -> frozenset[Grant]:
         """Return the grant of the entry that matches. Raises Refusal where none or more than one does."""
-        address = caller.address
+        who = f"{caller.workload} at {caller.address}" if caller.workload else str(caller.address)
         matches = [
             (position, entry, network)
             for position, entry in enumerate(self.settings.grants)
-            if (network := entry.network_of(address)) is not None
+            if (network := entry.network_of(caller)) is not None
         ]
         if not matches:
-            raise Refusal(f"no entry of grants matches {address}")
+            raise Refusal(f"no entry of grants matches {who}")
         if len(matches) > 1:
             listed = ", ".join(f"grants[{position}] ({network})" for position, _, network in matches)
-            raise Refusal(f"more than one entry of grants matches {address}: {listed}")
+            raise Refusal(f"more than one entry of grants matches {who}: {listed}")
         position, entry, network = matches[0]
-        reason = f"{address} is in {network}, grants[{position}] gives {entry.role}"
+        reason = f"{who} is in {network}, grants[{position}] gives {entry.role}"
         return frozenset({Grant(account=entry.account, role=entry.role, reason=reason)})

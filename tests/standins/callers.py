@@ -36,6 +36,11 @@ class NamedCaller:
         """No login name: this is a machine."""
         return None
 
+    @property
+    def workload(self) -> None:
+        """No workload: no token was shown."""
+        return None
+
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the given names in `domains`, sorted. Raises `trouble`, or Refusal where none is left."""
         self.look_ups.append(domains)

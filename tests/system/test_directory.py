@@ -332,6 +332,7 @@ class Asking:
     """Fulfils `provider.Caller`: a person, from nowhere."""
 
     address = None
+    workload = None
 
     def __init__(self, user: str) -> None:
         self.user = user

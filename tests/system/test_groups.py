@@ -32,6 +32,7 @@ class Asking:
     """Fulfils `provider.Caller`: a person, from nowhere."""
 
     address = None
+    workload = None
 
     def __init__(self, user: str) -> None:
         self.user = user

@@ -41,6 +41,7 @@ class Joe:
 
     user = "joe"
     address = None
+    workload = None
 
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Fail: nobody should ask."""

@@ -48,13 +48,16 @@ def test_defaults(tmp_path: Path) -> None:
         "listen": (
             {
                 "address": SocketAddress(IPv4Address("127.0.0.1"), 0),
+                "tls": None,
                 "callers": (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
                 "callers_except": (),
                 "provider": "provider",
                 "imds_v1": False,
+                "list_without_token": False,
                 "base_path": None,
                 "hop_limit": 1,
                 "hosts": (),
+                "container": None,
             },
         ),
         "people": None,

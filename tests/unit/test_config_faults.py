@@ -65,7 +65,7 @@ listen:
 listen:
   - address: 127.0.0.1
     caller: []                  #! listen[0].caller: unknown key; did you mean callers?
-    x: 1                        #! listen[0].x: unknown key; known here: address, base_path, callers, callers_except, hop_limit, hosts, imds_v1, provider
+    x: 1                        #! listen[0].x: unknown key; known here: address, base_path, callers, callers_except, container, hop_limit, hosts, imds_v1, list_without_token, provider, tls
 persons: []                     #! persons: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, people, provider, providers, tokens
 acounts: {}                     #! acounts: unknown key; did you mean accounts?
 admin: {adress: 1}              #! admin.adress: unknown key; did you mean address?

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from imds_proxy import registry, report
 from imds_proxy.config import Settings
+from imds_proxy.config.metadata import DomainMetadata
 from imds_proxy.config.sections import CLASS_KEYS
 from imds_proxy.provider import ProviderSettings
 from tests.standins.certificates import make_certificate
@@ -33,7 +34,7 @@ DEPENDS = {
 """Defaults that follow from other settings; tests of their own hold them."""
 
 LEAST = """
-listen: [{address: 127.0.0.1:0}]
+listen: [{address: 127.0.0.1:0, container: {}, tls: {certificate: a.crt, key: a.pem}}]
 provider: {module: imds_proxy_providers.samples, class: SimpleTestProvider}
 accounts: {NAME: {id: "123456789012"}}
 """
@@ -59,8 +60,8 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _is_model(annotation: Any) -> bool:
-    """A provider's settings, wherever they stand, have a page of their own."""
-    if not isinstance(annotation, type) or issubclass(annotation, ProviderSettings):
+    """A provider's settings, wherever they stand, have a page of their own; domains have the defaults'."""
+    if not isinstance(annotation, type) or issubclass(annotation, ProviderSettings | DomainMetadata):
         return False
     return issubclass(annotation, BaseModel)
 
@@ -84,6 +85,8 @@ def _shown_defaults(folder: Path, people: str) -> dict[str, str]:
         setting, _, origin = line.rpartition("    # ")
         key, _, value = setting.partition(": ")
         if origin == "default":
+            if key.endswith("[0]"):
+                key, value = key.removesuffix("[0]"), f"[{value}]"
             shown[key.replace("[0]", "[]", 1)] = value
     return shown
 

@@ -38,6 +38,7 @@ class Person:
 
     def __init__(self, user: str) -> None:
         self.user = user
+        self.workload = None
 
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Fail: nobody should ask."""

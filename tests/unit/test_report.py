@@ -43,6 +43,12 @@ aws:
   https_proxy: http://user:swordfish@proxy:3128
 hosts:
   ::ffff:10.0.0.5: A.valid.example
+metadata:
+  hosts:
+    ::ffff:10.0.0.6:
+      mac: 0E-49-61-0F-C3-11
+      tags:
+        Name: x
 log: {{level: debug}}
 """
 
@@ -52,13 +58,16 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
     environ = {"AWS_REGION": "cn-north-1", "RUNTIME_DIRECTORY": "/run/x"}
     assert _describe(tmp_path, CONFIGURATION, environ) == [
         "listen[0].address: 127.0.0.1:0    # a.yaml:3",
+        "listen[0].tls: null    # default",
         "listen[0].callers[0]: 10.77.0.0/16    # a.yaml:5",
         "listen[0].callers_except: []    # default",
         "listen[0].provider: provider    # default",
         "listen[0].imds_v1: false    # default",
+        "listen[0].list_without_token: false    # default",
         "listen[0].base_path: null    # default",
         "listen[0].hop_limit: 1    # default",
         "listen[0].hosts: []    # default",
+        "listen[0].container: null    # default",
         "people: null    # default",
         "accounts.main.id: 000123456789    # a.yaml:8",
         "accounts.main.path: /    # default",
@@ -88,13 +97,32 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "dns.stale: 15m    # default",
         "hosts.10.0.0.5: a.valid.example    # a.yaml:14",
         "deny: []    # default",
+        "metadata.defaults.ami_id: ami-00000000000000000    # default",
+        "metadata.defaults.ami_launch_index: 0    # default",
+        "metadata.defaults.availability_zone: {region}a    # default",
+        "metadata.defaults.availability_zone_id: null    # default",
+        "metadata.defaults.group_name: null    # default",
+        "metadata.defaults.hostname: {name}    # default",
+        "metadata.defaults.instance_id: null    # default",
+        "metadata.defaults.instance_life_cycle: on-demand    # default",
+        "metadata.defaults.instance_type: bare.metal    # default",
+        "metadata.defaults.profile: default-hvm    # default",
+        "metadata.defaults.public_keys: {}    # default",
+        "metadata.defaults.region: null    # default",
+        "metadata.defaults.reservation_id: null    # default",
+        "metadata.defaults.security_groups[0]: default    # default",
+        "metadata.defaults.tags: {}    # default",
+        "metadata.domains: {}    # default",
+        "metadata.hosts.10.0.0.6.tags.Name: x    # a.yaml:17",
+        "metadata.hosts.10.0.0.6.mac: 0e:49:61:0f:c3:11    # a.yaml:17",
+        "metadata.user_data: null    # default",
         "tokens.key_file: null    # default",
         "audit.file: -    # default",
         "admin.address: null    # default",
         "admin.socket: /run/x/admin.sock    # $RUNTIME_DIRECTORY",
         "limits.connections: 256    # default",
         "limits.requests_per_second: 2000    # default",
-        "log.level: debug    # a.yaml:16",
+        "log.level: debug    # a.yaml:21",
         f"provider.module: {SITE}    # a.yaml:6",
         "provider.class: Machines    # a.yaml:6",
         "provider.account: main    # a.yaml:6",

@@ -1,4 +1,4 @@
-"""The names that AWS is told: role names and ARNs, role session names, instance ids. Text in, text out."""
+"""AWS's names: role names and ARNs, role session names, instance ids, tags. Text in, text out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ _MARK_DIGITS = 16
 _ENDS_IN_MARK = re.compile(rf"=[0-9a-f]{{{_MARK_DIGITS}}}\Z")
 
 _INSTANCE_ID_DIGITS = 17
+
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html, "Tag restrictions": how long keys and
+# values may be, and what a key may have in it where tags are in the instance's metadata.
+_INSTANCE_TAG_KEY = re.compile(r"[A-Za-z0-9+=.,_:@-]{1,128}")
+_NOT_A_TAG_KEY = frozenset({".", "..", "_index"})
+_LIKE_A_PUBLIC_KEY = re.compile(r"[+-]?[0-9_]+=.*")
+"""cloud-init takes a listed `0=name` for a public key, asks for what is not there and gives all of it up."""
+_LONGEST_TAG_VALUE = 256
 
 
 def is_role_name(text: str) -> bool:
@@ -51,6 +59,20 @@ def shared_session_name(host: str) -> str:
 def instance_id(name: str) -> str:
     """Return an instance id that looks like EC2's and is always the same for `name`, a confirmed name."""
     return "i-" + _digest(name)[:_INSTANCE_ID_DIGITS]
+
+
+def is_instance_tag_key(text: str) -> bool:
+    """Tell whether `text` can be the key of a tag below `tags/instance`, and so a segment of a path."""
+    return (
+        _INSTANCE_TAG_KEY.fullmatch(text) is not None
+        and text not in _NOT_A_TAG_KEY
+        and _LIKE_A_PUBLIC_KEY.fullmatch(text) is None
+    )
+
+
+def is_instance_tag_value(text: str) -> bool:
+    """Tell whether `text` can be the value of such a tag: one line of 256 characters at most."""
+    return len(text) <= _LONGEST_TAG_VALUE and text.isprintable()
 
 
 def _digest(text: str) -> str:

@@ -25,6 +25,8 @@ _DIRECTORY = ("people", "identity", "ldap")
 
 _OLD_SPELLINGS: Mapping[str | int, str] = {name: old for old, name in OLD_NAMES.items()}
 
+_BY_HOST = (("metadata", "domains"), ("metadata", "hosts"))
+
 _PYDANTIC_HIDDEN = "**********"
 """What pydantic shows of a secret."""
 
@@ -90,7 +92,7 @@ def _flatten(value: Shown, path: KeyPath) -> Iterator[Line]:
 
 def _origin(source: Source, path: KeyPath) -> str:
     # An address among the hosts is shown in its canonical form, which may not be how the file has it.
-    is_host = path[0] == "hosts" and len(path) > 1
+    is_host = (path[0] == "hosts" and len(path) > 1) or (path[:2] in _BY_HOST and len(path) > 2)
     for spelled in (path, _old_spelling(path)):
         if is_host or spelled in source.positions or _is_part_of_a_text(source, spelled):
             return source.where(spelled)

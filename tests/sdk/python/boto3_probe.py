@@ -1,21 +1,28 @@
-"""boto3: one client object, one object fetched per line on stdin (see "The clients" in docs/testing.md)."""
+"""boto3: one client, one object fetched per line on stdin (docs/testing.md has the contract)."""
 
 import os
 import sys
 
 import boto3
+import botocore
 from botocore.config import Config
 
 if sys.argv[1:] == ["--version"]:
-    print(f"boto3 {boto3.__version__}")
+    print(f"{boto3.__version__} (botocore {botocore.__version__})")
     sys.exit()
 
-s3 = boto3.client(
-    "s3", endpoint_url=os.environ["S3_ENDPOINT"], config=Config(s3={"addressing_style": "path"})
-)
+path_style = Config(s3={"addressing_style": "path"})
+s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"], config=path_style)
+
+
+def fetch() -> str:
+    """Return the object's text."""
+    answer = s3.get_object(Bucket=os.environ["S3_BUCKET"], Key=os.environ["S3_KEY"])
+    return answer["Body"].read().decode()
+
+
 for _ in sys.stdin:
     try:
-        answer = s3.get_object(Bucket=os.environ["S3_BUCKET"], Key=os.environ["S3_KEY"])
-        print("ok", answer["Body"].read().decode(), flush=True)
+        print("ok", fetch(), flush=True)
     except Exception as error:  # noqa: BLE001  whatever it is, it is this line's answer
         print("error", repr(error).replace("\n", " "), flush=True)

@@ -131,6 +131,7 @@ def test_an_endpoint_that_is_not_there(aws: Aws, monkeypatch: pytest.MonkeyPatch
     assert caught.value.code == "SignIn"
 
 
+@pytest.mark.patient
 def test_an_endpoint_that_is_silent(sign_in: SignIn) -> None:
     """AWSError after the time for a step; also where it goes on dripping bytes, after the time for all."""
     proxy = proxy_for(ROLE)

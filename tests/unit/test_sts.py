@@ -157,6 +157,7 @@ async def test_a_connection_that_was_closed(asking: Asking, aws: Aws) -> None:
     assert [call.outcome for call in aws.calls()] == ["reset", "ok"]
 
 
+@pytest.mark.patient
 async def test_no_answer_at_all(asking: Asking, aws: Aws) -> None:
     """An answer that does not come is given up after the read time-out, and not asked for again."""
     aws.set_faults({"kind": "hang"})

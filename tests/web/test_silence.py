@@ -7,6 +7,8 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
+import pytest
+
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.web import listener as listening
 from imds_proxy.web.limits import CallerLimits
@@ -26,6 +28,7 @@ class _Never:
         raise AssertionError((request, connection))
 
 
+@pytest.mark.patient
 async def test_a_connection_that_says_nothing_is_dropped() -> None:
     """A connection without a whole request ends, half a header or not, and no longer counts."""
     limits = CallerLimits(connections=1, requests_per_second=10, clock=SYSTEM_CLOCK, most_connections=10)

@@ -1,0 +1,142 @@
+"""A real cloud-init boots a machine from the daemon, with the samples of docs/cloud-init.md: what arrives."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from imds_proxy.naming import instance_id
+from tests.standins import manual
+from tests.standins.client_venvs import ClientUnavailableError
+from tests.standins.daemon import REGION
+from tests.system.lab.debian_suites import SUITES, unpack_package
+from tests.system.lab.first_boot import boot
+from tests.system.lab.gateway import make_settings
+from tests.system.lab.own_root import BARE_METAL, LIKE_EC2, OwnRoot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.system.lab.first_boot import Boot
+    from tests.system.lab.gateway import Gateway
+    from tests.system.lab.laboratory import Laboratory
+
+pytestmark = pytest.mark.system
+
+PAGE = "docs/cloud-init.md"
+PYTHON = "/usr/bin/python3"
+MODULES = "configobj, jinja2, jsonpatch, jsonschema, oauthlib, requests, serial, yaml"
+PROFILE = "arn:aws:iam::000123456789:instance-profile/roleprefix-tuvfoo"
+
+
+def _sample(beginning: str) -> dict[str, Any]:
+    (block,) = [
+        each for each in manual.blocks(PAGE) if each.kind == "yaml" and each.text.startswith(beginning)
+    ]
+    content: dict[str, Any] = yaml.safe_load(block.text)
+    return content
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def release(request: pytest.FixtureRequest) -> Path:
+    """Debian's cloud-init of a suite, unpacked."""
+    imported = subprocess.run(
+        [PYTHON, "-c", f"import {MODULES}"], check=False, capture_output=True, text=True
+    )
+    if imported.returncode:
+        pytest.skip(f"{PYTHON} lacks what cloud-init needs: {imported.stderr.strip().splitlines()[-1]}")
+    try:
+        return unpack_package("cloud-init", request.param)
+    except ClientUnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def gateway(lab: Laboratory) -> Iterator[Gateway]:
+    """The page's daemon: IMDSv1 without a role on port 8775, the role behind a token on port 80."""
+    with lab.running_gateway(make_settings(lab.aws, **_sample("listen:"))) as gateway:
+        yield gateway
+
+
+def test_bare_metal_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
+    """With the page's configuration a machine that nothing marks as EC2's learns all, and no keys."""
+    name = _take_name(0, release)
+    machine = lab.make_machine(gateway, name)
+    before = lab.calls()
+    booted = boot(OwnRoot(machine.namespace, tmp_path / "root", BARE_METAL), release, _sample("# /etc/cloud"))
+    assert booted.is_enabled
+    assert booted.result == {"datasource": "DataSourceEc2", "errors": []}
+    _assert_crawled(booted)
+    assert not [url for url in booted.read_urls if "api/token" in url]
+    _assert_identity(booted, name, machine.address)
+    assert "iam" not in booted.metadata
+    assert lab.calls() == before
+
+
+def test_a_machine_like_ec2_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
+    """A virtual machine with an instance's identifiers needs no address and no IMDSv1: it has a token."""
+    name = _take_name(1, release)
+    machine = lab.make_machine(gateway, name)
+    configuration = {"datasource_list": ["Ec2"], "network": {"config": "disabled"}}
+    booted = boot(OwnRoot(machine.namespace, tmp_path / "root", LIKE_EC2), release, configuration)
+    assert booted.result["datasource"] in {"DataSourceEc2", "DataSourceEc2Local"}
+    assert booted.result["errors"] == []
+    _assert_crawled(booted)
+    assert booted.read_urls[0] == "http://169.254.169.254/latest/api/token"
+    _assert_identity(booted, name, machine.address)
+    assert list(booted.metadata["iam"]) == ["info"]
+    assert booted.metadata["iam"]["info"]["InstanceProfileArn"] == PROFILE
+
+
+def test_nothing_runs_unasked(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
+    """Without a configuration bare metal is no machine for cloud-init, which then does not run at all."""
+    machine = lab.make_machine(gateway, _take_name(2, release))
+    booted = boot(OwnRoot(machine.namespace, tmp_path / "root", BARE_METAL), release, {})
+    assert not booted.is_enabled
+    assert booted.log == ""
+
+
+def test_no_token_no_data(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
+    """Bare metal that asks where a token is needed gets nothing, and no instance of it is made."""
+    machine = lab.make_machine(gateway, _take_name(3, release))
+    source = {"strict_id": False, "metadata_urls": ["http://169.254.169.254"], "max_wait": 3, "timeout": 2}
+    configuration = {"datasource_list": ["Ec2"], "datasource": {"Ec2": source}}
+    booted = boot(OwnRoot(machine.namespace, tmp_path / "root", BARE_METAL), release, configuration)
+    assert "DataSourceEc2" not in str(booted.result["datasource"])
+    assert booted.failed_urls
+    assert booted.read_urls == []
+
+
+def _take_name(number: int, release: Path) -> str:
+    # Names belong to one test each; all of them give the same role.
+    suite = next(index for index, suite in enumerate(SUITES) if release.name.endswith(suite))
+    return f"tuvfoo{10 * suite + number:02}.valid.example"
+
+
+def _assert_crawled(booted: Boot) -> None:
+    """All that was listed was there at the first try, and no key of AWS has reached the machine's files."""
+    assert booted.failed_urls == []
+    assert "Failed fetching" not in booted.log
+    assert not [url for url in booted.read_urls if "security-credentials" in url]
+    texts = [file.read_bytes() for file in _files(booted.root.folder)]
+    assert [text for text in texts if b"SecretAccessKey" in text] == []
+
+
+def _files(root: Path) -> list[Path]:
+    written = ("etc", "home", "root", "run", "var")
+    return [file for folder in written for file in (root / folder).rglob("*") if file.is_file()]
+
+
+def _assert_identity(booted: Boot, name: str, address: str) -> None:
+    assert booted.metadata["instance-id"] == instance_id(name)
+    assert booted.metadata["local-hostname"] == name
+    assert booted.metadata["local-ipv4"] == address
+    known = booted.instance_data["v1"]
+    assert known["instance_id"] == instance_id(name)
+    assert (known["region"], known["availability_zone"]) == (REGION, f"{REGION}a")
+    host = name.partition(".")[0]
+    assert booted.root.read("/etc/hostname") == booted.root.read("/run/hostname") == f"{host}\n"

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conformance.results import Results
 from tests.conformance.world import running_world
+from tests.system.lab.requirements import find_missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    if missing := find_missing(["ip"]):
+        pytest.skip(f"missing: {'; '.join(missing)}")
     with running_world(tmp_path_factory.mktemp("world")) as world:
         yield world
 

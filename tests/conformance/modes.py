@@ -38,5 +38,5 @@ WHAT_TO_SET = {
 }
 """What somebody has to set who uses a client in a mode, unless the client says otherwise.
 
-In all modes but NAMESPACE_NO_REGION there is also AWS_REGION, which real set-ups have, too.
+In all modes but NAMESPACE_NO_REGION there are also AWS_REGION and AWS_DEFAULT_REGION: most clients read one.
 """

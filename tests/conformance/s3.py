@@ -59,6 +59,8 @@ class Seen:
     session_name: str | None
     outcome: str
     """`ok`, or the code of the error."""
+    region: str | None = None
+    """The one that the request is signed for; version 2 knows none."""
     agent: str = ""
 
 
@@ -107,11 +109,11 @@ class S3:
 
     def answer(self, request: Request) -> Answer:
         """Return the answer to a request, and record it."""
-        signature = access_key_id = None
+        signature = access_key_id = region = None
         session: IssuedSession | None = None
         try:
             claim = read_claim(request)
-            signature, access_key_id = claim.kind, claim.access_key_id
+            signature, access_key_id, region = claim.kind, claim.access_key_id, claim.region
             now = datetime.now(UTC) + self._ahead
             issued = self._find_session(access_key_id)
             check_signature(request, claim, issued.secret_access_key, now)
@@ -122,7 +124,7 @@ class S3:
             if issued.expires_at <= now.timestamp():
                 raise SignatureError(400, "ExpiredToken", "The provided token has expired")
             session = issued
-            answer = self._serve(request, session, claim.region)
+            answer = self._serve(request, session, region)
             outcome = "ok"
         except SignatureError as error:
             answer, outcome = self._refuse(error), error.code
@@ -135,6 +137,7 @@ class S3:
             role_arn=session.role_arn if session else None,
             session_name=session.session_name if session else None,
             outcome=outcome,
+            region=region,
             agent=request.headers.get("user-agent", ""),
         )
         with self._lock:

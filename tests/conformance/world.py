@@ -6,7 +6,7 @@ daemon listens on that address alone which belongs to the mode. A client that as
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,11 +19,10 @@ from tests.conformance.s3 import running_s3
 from tests.standins.aws_process import running_aws
 from tests.standins.daemon import REGION, ROLE_PREFIX, running_daemon, settings_for
 from tests.standins.processes import bare_environment
-from tests.system.lab.namespaces import CommandError, Namespace
+from tests.system.lab.namespaces import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tests.conformance.clients import Client
@@ -54,10 +53,9 @@ class Place:
     """The client's address: whoever asks an address of its own machine has that very address."""
     host: str
     """The caller's name; it becomes the session's."""
-    is_in_namespace: bool = True
 
 
-_ON_LOOPBACK = Place("127.0.0.1:0", "127.0.0.1", "tuvfoo41.valid.example", is_in_namespace=False)
+_ON_LOOPBACK = Place("127.0.0.1:0", "127.0.0.1", "tuvfoo41.valid.example")
 _ON_IMDS = Place(f"{IMDS}:80", IMDS, "tuvfoo42.valid.example")
 PLACES: Mapping[Mode, Place] = {
     Mode.NAMESPACE: _ON_IMDS,
@@ -78,10 +76,7 @@ class World:
 
     aws: Aws
     s3: S3
-    namespace: Namespace | None
-    """None where namespaces can't be had; then only the modes on loopback can be tried."""
-    lack: str = ""
-    """Why there is none."""
+    namespace: Namespace
 
     def settings(self, mode: Mode, folder: Path, **sections: object) -> dict[str, object]:
         """Return the daemon's settings for a mode; `sections` replace whole sections."""
@@ -116,18 +111,11 @@ class World:
         """Run a daemon with empty caches for a mode. Its files go into `folder`."""
         settings = self.settings(mode, folder, **sections)
         with ExitStack() as stack:
-            with self.network(mode):
+            with self.namespace.entered():
                 daemon = stack.enter_context(
                     running_daemon(settings, folder, name=name, environment=environment)
                 )
             yield daemon
-
-    def network(self, mode: Mode) -> AbstractContextManager[None]:
-        """Return the block in which this thread's sockets and programs live in the mode's network."""
-        if not PLACES[mode].is_in_namespace:
-            return nullcontext()
-        assert self.namespace is not None, self.lack
-        return self.namespace.entered()
 
     def environment(self, client: Client, mode: Mode, daemon: Daemon, folder: Path) -> dict[str, str]:
         """Return all that the client's program finds in its environment; HOME is an empty folder."""
@@ -165,7 +153,7 @@ class World:
         environment = {**self.environment(client, mode, daemon, folder), **(extra or {})}
         home = folder / "home"
         with ExitStack() as stack:
-            with self.network(mode):
+            with self.namespace.entered():
                 probe = stack.enter_context(
                     running_probe(command, environment, home, folder / "probe.stderr")
                 )
@@ -173,7 +161,9 @@ class World:
 
 
 def _variables(mode: Mode, daemon: Daemon, folder: Path) -> dict[str, str]:
-    variables = {} if mode is Mode.NAMESPACE_NO_REGION else {"AWS_REGION": REGION}
+    variables: dict[str, str] = {}
+    if mode is not Mode.NAMESPACE_NO_REGION:
+        variables |= {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}  # botocore reads the second alone
     if mode is Mode.ENDPOINT:
         variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"{daemon.endpoint}/"
     if mode is Mode.IPV6:
@@ -193,23 +183,23 @@ def _variables(mode: Mode, daemon: Daemon, folder: Path) -> dict[str, str]:
 
 @contextmanager
 def running_world(folder: Path) -> Iterator[World]:
-    """Run AWS and S3, and make the namespace if that can be; all of it goes at the end of the block."""
+    """Run AWS and S3, and make the namespace; all of it goes at the end of the block.
+
+    Raises CommandError or FileNotFoundError where namespaces can't be had. Nothing is tried without: many
+    a machine reaches somebody's metadata service, and a client that is told to ask elsewhere may not obey.
+    """
     with ExitStack() as stack:
-        aws = stack.enter_context(running_aws(folder))
-        aws.add_roles(ROLE, FOREIGN_ROLE)
-        s3 = stack.enter_context(running_s3(aws.issued))
-        s3.put(BUCKET, KEY, BODY, ROLE_ARN)
-        try:
-            namespace = Namespace.make("conformance")
-        except (CommandError, FileNotFoundError) as error:
-            yield World(aws, s3, None, f"no network namespace: {error}")
-            return
+        namespace = Namespace.make("conformance")
         stack.callback(namespace.remove)
         namespace.configure(
             f"address add {IMDS}/32 dev lo",
             f"address add {CONTAINERS}/32 dev lo",
             f"address add {IMDS_V6}/128 dev lo nodad",
         )
+        aws = stack.enter_context(running_aws(folder))
+        aws.add_roles(ROLE, FOREIGN_ROLE)
+        s3 = stack.enter_context(running_s3(aws.issued))
+        s3.put(BUCKET, KEY, BODY, ROLE_ARN)
         ports = [urlsplit(url).port for url in (aws.url, s3.endpoint)]
         stack.enter_context(relayed(namespace, *(port for port in ports if port is not None)))
         yield World(aws, s3, namespace)

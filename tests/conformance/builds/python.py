@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.conformance.cache import PROBES, make_once, run_step
 from tests.conformance.clients import Cannot, Client, ClientUnavailableError, Works, usual_modes
-from tests.conformance.modes import Mode
+from tests.conformance.modes import WHAT_TO_SET, Mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,8 @@ def _prepare_awscli(*requirements: str) -> Sequence[str]:
     return ["sh", str(PROBES / "debian" / "awscli.sh"), str(folder / "aws")]
 
 
+_CONTAINER_MODES = (Mode.CONTAINER_TOKEN, Mode.CONTAINER_TOKEN_FILE, Mode.CONTAINER_RELATIVE)
+_MINIO = "in the program `IamAwsProvider()`"
 _V1_ONLY = dict.fromkeys(Mode, Cannot("older than IMDSv2: it asks without a token")) | {Mode.V1: Works()}
 
 CLIENTS = (
@@ -59,7 +61,7 @@ CLIENTS = (
         name="boto3 of 2019",
         language="python",
         prepare=partial(
-            _prepare_old, "boto3-old", "boto3", "boto3==1.10.0", "botocore==1.13.0", "urllib3==1.25.11"
+            _prepare_old, "boto3-old", "boto3_old", "boto3==1.10.0", "botocore==1.13.0", "urllib3==1.25.11"
         ),
         modes=_V1_ONLY,
     ),
@@ -85,7 +87,9 @@ CLIENTS = (
         name="awscrt",
         language="python",
         prepare=partial(_prepare, "awscrt", "awscrt", "awscrt==0.38.1"),
-        modes=usual_modes(),
+        modes=usual_modes(
+            {Mode.NAMESPACE_NO_REGION: Cannot("it signs for the region that the program names")}
+        ),
     ),
     Client(
         name="AWS SDK for C++ in pyarrow",
@@ -97,19 +101,48 @@ CLIENTS = (
         name="obstore",
         language="python",
         prepare=partial(_prepare, "obstore", "obstore", "obstore==0.12.1"),
-        modes=usual_modes(),
+        modes=usual_modes(
+            {
+                Mode.NAMESPACE_NO_REGION: Cannot("it never asks for a region, and signs for us-east-1"),
+                Mode.ENDPOINT: Works("AWS_METADATA_ENDPOINT", {"AWS_METADATA_ENDPOINT": "{endpoint}"}),
+                Mode.IPV6: Works(
+                    "`AWS_METADATA_ENDPOINT=http://[fd00:ec2::254]`", {"AWS_METADATA_ENDPOINT": "{endpoint}"}
+                ),
+                Mode.CONTAINER_TOKEN: Cannot(
+                    "it takes a full URI only with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
+                ),
+            }
+        ),
     ),
     Client(
         name="minio-py",
         language="python",
         prepare=partial(_prepare, "minio", "minio", "minio==7.2.20"),
-        modes=usual_modes(),
+        modes=usual_modes(
+            {
+                **dict.fromkeys((Mode.NAMESPACE, Mode.NAMESPACE_NO_REGION), Works(_MINIO)),
+                Mode.ENDPOINT: Works(
+                    'in the program `IamAwsProvider(custom_endpoint="http://ADDRESS:PORT")`',
+                    {"CUSTOM_ENDPOINT": "{endpoint}"},
+                ),
+                Mode.IPV6: Works(
+                    'in the program `IamAwsProvider(custom_endpoint="http://[fd00:ec2::254]")`',
+                    {"CUSTOM_ENDPOINT": "{endpoint}"},
+                ),
+                **{mode: Works(f"{_MINIO}; {WHAT_TO_SET[mode]}") for mode in _CONTAINER_MODES},
+            }
+        ),
     ),
     Client(
         name="ec2-metadata",
         language="python",
         prepare=partial(_prepare, "ec2-metadata", "ec2_metadata", "ec2-metadata==3.0.0"),
-        modes=usual_modes(),
+        modes=usual_modes(
+            {
+                **dict.fromkeys((Mode.ENDPOINT, Mode.IPV6), Cannot("it knows 169.254.169.254 alone")),
+                **dict.fromkeys(_CONTAINER_MODES, Cannot("it reads instance metadata, and no credentials")),
+            }
+        ),
         reads_s3=False,
     ),
 )

@@ -12,7 +12,8 @@ if sys.argv[1:] == ["--version"]:
     sys.exit()
 
 where = urlsplit(os.environ["S3_ENDPOINT"]).netloc
-s3 = minio.Minio(where, credentials=IamAwsProvider(os.environ.get("CUSTOM_ENDPOINT")), secure=False)
+credentials = IamAwsProvider(custom_endpoint=os.environ.get("CUSTOM_ENDPOINT"))
+s3 = minio.Minio(where, credentials=credentials, secure=False)
 
 
 def fetch() -> str:

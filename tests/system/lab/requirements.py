@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import TYPE_CHECKING
 
 from tests.system.lab.namespaces import CommandError, Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Program -> the Debian package that has it; `install-packages` installs these.
 _PROGRAMS = {
@@ -19,12 +23,15 @@ _PROGRAMS = {
 }
 
 
-def find_missing() -> list[str]:
-    """Return what is missing here, each in words that say what to do; empty: all is there."""
+def find_missing(programs: Iterable[str] = _PROGRAMS) -> list[str]:
+    """Return what is missing here, each in words that say what to do; empty: all is there.
+
+    `programs` are those of the laboratory that are needed.
+    """
     missing = [] if os.geteuid() == 0 else ["root (network namespaces)"]
     missing += [
-        f"{program} (Debian package {package})"
-        for program, package in _PROGRAMS.items()
+        f"{program} (Debian package {_PROGRAMS[program]})"
+        for program in programs
         if shutil.which(program) is None
     ]
     return missing or _try_namespace()

@@ -53,3 +53,6 @@ def _check_answer(grants: object) -> None:
     for grant in grants:
         if not isinstance(grant, Grant):
             raise TypeError(f"answered with a {type(grant).__name__} among its grants")
+        for key, value in grant.tags:
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise TypeError(f"answered with a {type(value).__name__} among the tags of a grant")

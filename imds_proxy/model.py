@@ -47,6 +47,8 @@ class Grant:
     """The account's name in the settings, not its id."""
     role: str
     reason: str
+    tags: tuple[tuple[str, str], ...] = ()
+    """Keys and values that the caller finds below `tags/instance`; they mean nothing to AWS."""
 
 
 @dataclass(frozen=True, slots=True)

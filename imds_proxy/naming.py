@@ -20,6 +20,12 @@ _ENDS_IN_MARK = re.compile(rf"=[0-9a-f]{{{_MARK_DIGITS}}}\Z")
 
 _INSTANCE_ID_DIGITS = 17
 
+_SERVICE_DOMAINS = {
+    "aws": "amazonaws.com",
+    "aws-cn": "amazonaws.com.cn",
+    "aws-us-gov": "amazonaws.com",
+}
+
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html, "Tag restrictions": how long keys and
 # values may be, and what a key may have in it where tags are in the instance's metadata.
 _INSTANCE_TAG_KEY = re.compile(r"[A-Za-z0-9+=.,_:@-]{1,128}")
@@ -59,6 +65,21 @@ def shared_session_name(host: str) -> str:
 def instance_id(name: str) -> str:
     """Return an instance id that looks like EC2's and is always the same for `name`, a confirmed name."""
     return "i-" + _digest(name)[:_INSTANCE_ID_DIGITS]
+
+
+def reservation_id(name: str) -> str:
+    """Return a reservation id that looks like EC2's and is always the same for `name`."""
+    return "r-" + _digest(f"reservation of {name}")[:_INSTANCE_ID_DIGITS]
+
+
+def interface_id(mac: str) -> str:
+    """Return the id of a network card that looks like EC2's and is always the same for the card."""
+    return "eni-" + _digest(mac)[:_INSTANCE_ID_DIGITS]
+
+
+def service_domain(partition: str) -> str | None:
+    """Return the domain of AWS's services in a partition, None for one whose domain is not known here."""
+    return _SERVICE_DOMAINS.get(partition)
 
 
 def is_instance_tag_key(text: str) -> bool:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imds_proxy import aws_parts
+from imds_proxy import aws_parts, metadata_parts
 from imds_proxy.broker import Broker
 from imds_proxy.caller import Identities
 from imds_proxy.config import ListenSettings
@@ -83,7 +83,7 @@ class Site:
     brokers: Mapping[str, Broker]
     people: People | None
     tokens: TokenKeys
-    region: str
+    tree: metadata_parts.TreeSettings
     workshop: Workshop
 
     def service_for(self, listen: ListenSettings | PeopleListenSettings) -> Service:
@@ -103,7 +103,7 @@ class Site:
             list_without_token=listen.list_without_token,
             base_path=listen.base_path,
             hop_limit=listen.hop_limit,
-            region=self.region,
+            metadata=self.tree,
             limits=self.workshop.limits,
             credential_pages=self.workshop.pages,
             metrics=self.workshop.metrics,
@@ -220,7 +220,8 @@ def build_site(
         for name, judge in decisions.judges.items()
     }
     people = _build_people(configuration, providers, decisions, workshop)
-    return Site(decisions, brokers, people, TokenKeys(token_keys), settings.aws.region, workshop)
+    tree = metadata_parts.tree_settings(settings)
+    return Site(decisions, brokers, people, TokenKeys(token_keys), tree, workshop)
 
 
 def _build_people(

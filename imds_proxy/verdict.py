@@ -145,4 +145,11 @@ class Judge:
         grant = min(grants)
         if grant.account not in self._accounts:
             raise Refusal(f"provider {self.name} grants a role in {grant.account!r}, which accounts lacks")
-        return grant
+        return replace(grant, tags=_agreed_tags(grants))
+
+
+def _agreed_tags(grants: Iterable[Grant]) -> tuple[tuple[str, str], ...]:
+    """Return the tags of all grants; a key to which they give different values has none."""
+    tags = {tag for grant in grants for tag in grant.tags}
+    keys = [key for key, _ in tags]
+    return tuple(sorted((key, value) for key, value in tags if keys.count(key) == 1))

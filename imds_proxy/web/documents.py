@@ -36,28 +36,31 @@ class CredentialPages:
     """The page of each set of credentials, made once and dropped together with them."""
 
     def __init__(self) -> None:
-        self._pages: WeakKeyDictionary[Credentials, Page] = WeakKeyDictionary()
+        self._plain: WeakKeyDictionary[Credentials, Page] = WeakKeyDictionary()
+        self._extended: WeakKeyDictionary[Credentials, Page] = WeakKeyDictionary()
 
-    def page_of(self, credentials: Credentials) -> Page:
-        """Return what ROLE answers."""
-        page = self._pages.get(credentials)
+    def page_of(self, credentials: Credentials, *, is_extended: bool = False) -> Page:
+        """Return what ROLE answers, `is_extended`: with the id of the account."""
+        pages = self._extended if is_extended else self._plain
+        page = pages.get(credentials)
         if page is None:
-            page = self._pages[credentials] = render_ok(render_credentials(credentials), credentials.received)
+            body = render_credentials(credentials, is_extended=is_extended)
+            page = pages[credentials] = render_ok(body, credentials.received)
         return page
 
 
-def render_ok(body: bytes, last_modified: float) -> Page:
+def render_ok(body: bytes, last_modified: float, content_type: str = "text/plain") -> Page:
     """Return a page with the headers of every 200; `last_modified` is seconds UTC since 1970."""
     return render_page(
         200,
         body,
-        Content_Type="text/plain",
+        Content_Type=content_type,
         Accept_Ranges="none",
         Last_Modified=formatdate(last_modified, usegmt=True),
     )
 
 
-def render_credentials(credentials: Credentials) -> bytes:
+def render_credentials(credentials: Credentials, *, is_extended: bool = False) -> bytes:
     """Return the credential document: these keys in this order, as EC2 prints them."""
     return _render(
         {
@@ -69,6 +72,7 @@ def render_credentials(credentials: Credentials) -> bytes:
             "Token": credentials.session_token,
             "Expiration": credentials.expiration,
         }
+        | ({"AccountId": credentials.account_id} if is_extended else {})
     )
 
 
@@ -86,9 +90,17 @@ def render_profile(session: RoleSession, received: float) -> bytes:
 
 
 def render_identity(
-    *, account_id: str | None, region: str, zone: str, instance_id: str, address: str, pending: float
+    *,
+    account_id: str | None,
+    region: str,
+    zone: str | None,
+    image_id: str | None,
+    instance_id: str | None,
+    instance_type: str | None,
+    address: str,
+    pending: float,
 ) -> bytes:
-    """Return `dynamic/instance-identity/document`; what has no meaning outside EC2 is null."""
+    """Return `dynamic/instance-identity/document`; what is not known is null."""
     return _render(
         {
             "accountId": account_id,
@@ -97,9 +109,9 @@ def render_identity(
             "billingProducts": None,
             "devpayProductCodes": None,
             "marketplaceProductCodes": None,
-            "imageId": None,
+            "imageId": image_id,
             "instanceId": instance_id,
-            "instanceType": None,
+            "instanceType": instance_type,
             "kernelId": None,
             "pendingTime": _utc(pending),
             "privateIp": address,

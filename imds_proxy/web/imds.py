@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
-from imds_proxy import naming
 from imds_proxy.errors import FederationError, OverloadError, Refusal, Trouble
 from imds_proxy.imds_tokens import parse_life
 from imds_proxy.web import documents, tree
 from imds_proxy.web.admission import Admission, empty_page, path_of
 from imds_proxy.web.answer import Answer
 from imds_proxy.web.listener import Connection, lower_hop_limit
+from imds_proxy.web.metadata import MetadataReader
 from imds_proxy.web.tree import Kind, Target, parse_target
 
 if TYPE_CHECKING:
     from imds_proxy.broker import Broker
     from imds_proxy.clock import Clock
     from imds_proxy.imds_tokens import TokenKeys
+    from imds_proxy.metadata_parts import TreeSettings
     from imds_proxy.metrics import Metrics
-    from imds_proxy.model import IPAddress, RoleSession
+    from imds_proxy.model import IPAddress
     from imds_proxy.standing import Standing
-    from imds_proxy.verdict import Verdict
     from imds_proxy.web.answer import Page
     from imds_proxy.web.guard import Guard
     from imds_proxy.web.limits import CallerLimits
@@ -63,7 +63,7 @@ class MetadataService:
         list_without_token: bool,
         base_path: str | None,
         hop_limit: int,
-        region: str,
+        metadata: TreeSettings,
         limits: CallerLimits,
         credential_pages: documents.CredentialPages,
         metrics: Metrics,
@@ -76,12 +76,11 @@ class MetadataService:
         self._list_without_token = list_without_token
         self._base = tree.split_base_path(base_path)
         self._hop_limit = hop_limit
-        self._region = region
-        self._zone = region + "a"
         self._pages = credential_pages
         self._requests = metrics.requests.counts
         self._clock = clock
         self._started = clock.wall()
+        self._reader = MetadataReader(broker, metadata, started=self._started)
 
     def closed(self) -> MetadataService:
         """Return the same service with nobody let in: its address is no longer configured."""
@@ -180,7 +179,7 @@ class MetadataService:
             credentials = self.broker.credentials_at_hand(standing, target.role)
             if credentials is None:
                 credentials = await self.broker.credentials(standing, target.role)
-            return _with_life(self._pages.page_of(credentials), life)
+            return _with_life(self._pages.page_of(credentials, is_extended=target.is_extended), life)
         if target.kind is Kind.ROLE_LIST:
             role = await self.broker.role_name(standing, improves=life is None)
             return self._ok(role.encode("ascii"), life=life)
@@ -195,75 +194,13 @@ class MetadataService:
             return self._ok(session.role_name.encode("ascii"), life=life)
         if target.role != session.role_name:
             return self._not_found(target)
-        return _with_life(self._pages.page_of(credentials), life)
+        return _with_life(self._pages.page_of(credentials, is_extended=target.is_extended), life)
 
     async def _answer_metadata(
         self, standing: Standing, target: Target, life: int | None, *, starts_nothing: bool
     ) -> Answer:
-        body: bytes | None = None
-        if target.kind in (Kind.METADATA, Kind.IAM):
-            body = tree.fixed_listing(target.segments)
-            if body is None:
-                facts = await self._facts_of(standing, target, starts_nothing=starts_nothing)
-                body = tree.find(tree.metadata_tree(facts), target.segments[1:])
-        return self._not_found(target) if body is None else self._ok(body, life=life)
-
-    async def _facts_of(self, standing: Standing, target: Target, *, starts_nothing: bool) -> tree.Facts:
-        """Find out what the path needs: the region must wait for no one, a name not for STS."""
-        profile: bytes | None = None
-        if tree.shows_role(target.segments):
-            profile = await self._profile_of(standing, target, starts_nothing=starts_nothing)
-        elif tree.shows_identity(target.segments) and not starts_nothing:
-            await self.broker.verdict(standing)
-        names: tuple[str, ...] = ()
-        session: RoleSession | None = None
-        if tree.shows_identity(target.segments):
-            verdict = self._known_verdict(standing)
-            names, session = verdict.names, verdict.session
-        address = standing.address
-        instance_id = naming.instance_id(names[0] if names else str(address))
-        return tree.Facts(
-            region=self._region,
-            zone=self._zone,
-            address=str(address),
-            is_ipv4=address.version == 4,
-            instance_id=instance_id,
-            hostname=names[0] if names else None,
-            identity_document=documents.render_identity(
-                account_id=session.account_id if session else None,
-                region=self._region,
-                zone=self._zone,
-                instance_id=instance_id,
-                address=str(address),
-                pending=self._started,
-            ),
-            profile=profile,
-            role=session.role_name if session else None,
-        )
-
-    async def _profile_of(self, standing: Standing, target: Target, *, starts_nothing: bool) -> bytes | None:
-        """Return `iam/info`; None where the caller has no role to be listed. Raises below `iam/`."""
-        try:
-            if starts_nothing:
-                session, credentials = self.broker.peek(standing)
-            else:
-                session, credentials = await self.broker.obtain(standing)
-        except (Refusal, Trouble):
-            if target.is_iam:
-                raise
-            return None
-        return documents.render_profile(session, credentials.received)
-
-    def _known_verdict(self, standing: Standing) -> Verdict:
-        """Return the verdict. Raises Trouble while the caller's names are unknown: an instance id made
-        without them would change when they come back.
-        """
-        verdict = standing.verdict
-        if verdict is None:
-            raise Trouble("nothing is known yet")
-        if verdict.outcome == "trouble" and not verdict.names:
-            raise verdict.denial()
-        return verdict
+        page = await self._reader.page_at(standing, target, starts_nothing=starts_nothing)
+        return self._not_found(target) if page is None else _with_life(page, life)
 
     # --- answers -----------------------------------------------------------------------------------
 

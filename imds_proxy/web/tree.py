@@ -42,12 +42,31 @@ VERSIONS = (
 """As a real instance lists them at `/`."""
 
 ROLES_PATH = ("meta-data", "iam", "security-credentials")
+EXTENDED_ROLES_PATH = ("meta-data", "iam", "security-credentials-extended")
+"""The same with AccountId. Not listed: cloud-init writes all that is listed to a disk; it leaves
+`security-credentials` alone, but does not know this one."""
 
 _LONGEST_REMEMBERED = 256
 """Longer paths are parsed anew each time: anybody can send them, so what is remembered has to stay small."""
 
 Leaf: TypeAlias = bytes
-Node: TypeAlias = "Leaf | Mapping[str, Node]"
+Node: TypeAlias = "Leaf | KeyListing | Mapping[str, Node]"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyListing:
+    """`public-keys/`: lists `0=NAME`, answers below `0` and, for those who ask as listed, below `0=NAME`."""
+
+    entries: Mapping[str, Mapping[str, Node]]
+    lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, keys: Mapping[str, str]) -> KeyListing:
+        """Return the directory of public keys by name, in the order of the names."""
+        lines = tuple(f"{index}={name}" for index, name in enumerate(sorted(keys)))
+        below: list[Mapping[str, Node]] = [{"openssh-key": keys[name].encode()} for name in sorted(keys)]
+        entries = {str(index): directory for index, directory in enumerate(below)}
+        return cls(entries | dict(zip(lines, below, strict=True)), lines)
 
 
 class Kind(StrEnum):
@@ -71,6 +90,8 @@ class Target:
     """The version and what is below it, of IAM and METADATA."""
     role: str = ""
     """The role that a ROLE names."""
+    is_extended: bool = False
+    """Whether a ROLE is asked for with its account's id."""
     is_iam: bool = False
     """Whether the path is `iam/` or below, where every error has an empty body."""
 
@@ -111,12 +132,13 @@ _parse_remembered = lru_cache(maxsize=4096)(_parse)
 def _classify(version: str, segments: tuple[str, ...]) -> Target:
     if segments == ("api", "token"):
         return Target(Kind.TOKEN if version == "latest" else Kind.DATED_TOKEN)
-    if segments == ROLES_PATH:
-        return Target(Kind.ROLE_LIST, is_iam=True)
-    if segments[:-1] == ROLES_PATH:
-        return Target(Kind.ROLE, role=segments[-1], is_iam=True)
+    for roles_path, is_extended in ((ROLES_PATH, False), (EXTENDED_ROLES_PATH, True)):
+        if segments == roles_path:
+            return Target(Kind.ROLE_LIST, is_iam=True, is_extended=is_extended)
+        if segments[:-1] == roles_path:
+            return Target(Kind.ROLE, role=segments[-1], is_iam=True, is_extended=is_extended)
     is_iam = segments[:2] == ROLES_PATH[:2]
-    if find(_FULLEST_TREE, segments) is None:
+    if not _may_be(segments):
         return Target(Kind.UNKNOWN, is_iam=is_iam)
     return Target(Kind.IAM if is_iam else Kind.METADATA, (version, *segments), is_iam=is_iam)
 
@@ -124,89 +146,92 @@ def _classify(version: str, segments: tuple[str, ...]) -> Target:
 def _classify_below_base(segments: tuple[str, ...]) -> Target:
     """Return LIST and ROLE; there is nothing else, no token either: its clients know IMDSv1 only."""
     target = _classify("latest", segments)
-    if target.kind in (Kind.ROLE_LIST, Kind.ROLE):
+    if target.kind in (Kind.ROLE_LIST, Kind.ROLE) and not target.is_extended:
         return target
     return Target(Kind.UNKNOWN, is_iam=target.is_iam)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a caller, as far as the tree shows it. None: not shown."""
-
-    region: str
-    zone: str
-    address: str
-    is_ipv4: bool
-    instance_id: str
-    hostname: str | None
-    identity_document: bytes
-    profile: bytes | None
-    """The document at `iam/info`; None where the caller has no role."""
-    role: str | None
-
-
-def metadata_tree(facts: Facts) -> Mapping[str, Node]:
-    """Return the tree below a version. What is in it is listed and served, nothing else is."""
-    metadata: dict[str, Node] = {}
-    if facts.profile is not None and facts.role is not None:
-        metadata["iam"] = {"info": facts.profile, "security-credentials": {facts.role: b""}}
-    metadata["instance-id"] = facts.instance_id.encode()
-    if facts.hostname is not None:
-        metadata["local-hostname"] = facts.hostname.encode()
-    if facts.is_ipv4:
-        metadata["local-ipv4"] = facts.address.encode()
-    metadata["placement"] = {
-        "availability-zone": facts.zone.encode(),
-        "region": facts.region.encode(),
-    }
-    return {
-        "dynamic": {"instance-identity": {"document": facts.identity_document}},
-        "meta-data": metadata,
-    }
-
-
-_FULLEST_TREE = metadata_tree(
-    Facts("", "", "", is_ipv4=True, instance_id="", hostname="", identity_document=b"", profile=b"", role="")
+_ANY = "*"
+_PLACES = tuple(
+    tuple(place.split("/"))
+    for place in """
+dynamic/instance-identity/document
+meta-data/ami-id
+meta-data/ami-launch-index
+meta-data/hostname
+meta-data/iam/info
+meta-data/instance-action
+meta-data/instance-id
+meta-data/instance-life-cycle
+meta-data/instance-type
+meta-data/ipv6
+meta-data/local-hostname
+meta-data/local-ipv4
+meta-data/mac
+meta-data/network/interfaces/macs/*/device-number
+meta-data/network/interfaces/macs/*/interface-id
+meta-data/network/interfaces/macs/*/ipv6s
+meta-data/network/interfaces/macs/*/local-hostname
+meta-data/network/interfaces/macs/*/local-ipv4s
+meta-data/network/interfaces/macs/*/mac
+meta-data/network/interfaces/macs/*/owner-id
+meta-data/network/interfaces/macs/*/security-groups
+meta-data/placement/availability-zone
+meta-data/placement/availability-zone-id
+meta-data/placement/group-name
+meta-data/placement/region
+meta-data/profile
+meta-data/public-keys/*/openssh-key
+meta-data/reservation-id
+meta-data/security-groups
+meta-data/services/domain
+meta-data/services/partition
+meta-data/tags/instance/*
+user-data
+""".strip().splitlines()
 )
-"""With all that any caller may see. What is not in here is there for nobody, whatever DNS and STS say."""
+"""All leaves that any caller may see. What is not at or above one is there for nobody, whatever DNS says."""
+
+
+def _may_be(segments: tuple[str, ...]) -> bool:
+    """Tell whether a path below a version is a leaf, or a directory above one, of anybody's tree."""
+    return any(
+        len(segments) <= len(place)
+        and all(wanted in (_ANY, segment) for wanted, segment in zip(place, segments, strict=False))
+        for place in _PLACES
+    )
 
 
 def find(tree: Mapping[str, Node], segments: tuple[str, ...]) -> bytes | None:
     """Return a leaf's value, a directory's listing, or None where there is nothing."""
     node: Node = tree
     for segment in segments:
-        if isinstance(node, bytes) or segment not in node:
+        if isinstance(node, bytes):
             return None
-        node = node[segment]
+        below = node.entries if isinstance(node, KeyListing) else node
+        if segment not in below:
+            return None
+        node = below[segment]
     return node if isinstance(node, bytes) else listing(node)
 
 
-def listing(directory: Mapping[str, Node]) -> bytes:
+def listing(directory: KeyListing | Mapping[str, Node]) -> bytes:
     """Return a directory's entries: one a line, directories with a slash, no newline at the end."""
+    if isinstance(directory, KeyListing):
+        return "\n".join(directory.lines).encode()
     lines = [name if isinstance(node, bytes) else name + "/" for name, node in sorted(directory.items())]
     return "\n".join(lines).encode()
 
 
-_VERSION_LISTING = "\n".join(VERSIONS).encode()
-_THE_SAME_FOR_ALL = (("meta-data", "local-ipv4"), ("dynamic",), ("dynamic", "instance-identity"))
-_LATEST_LISTING = b"dynamic\nmeta-data"
-"""Without slashes, as EC2 shows these entries."""
+VERSION_LISTING = "\n".join(VERSIONS).encode()
 
 
-def fixed_listing(segments: tuple[str, ...]) -> bytes | None:
-    """Return the listing of `/` or of a version, which are the same for all; None for what is below."""
-    if not segments:
-        return _VERSION_LISTING
-    return _LATEST_LISTING if len(segments) == 1 else None
+def top_listing(*, has_user_data: bool) -> bytes:
+    """Return what a version lists: without slashes, as EC2 shows these entries."""
+    return b"dynamic\nmeta-data\nuser-data" if has_user_data else b"dynamic\nmeta-data"
 
 
 def shows_role(segments: tuple[str, ...]) -> bool:
     """Tell whether a path (its version first) shows what role the caller has: `meta-data/`, `iam/`, below."""
     below = segments[1:]
     return below == ("meta-data",) or below[:2] == ROLES_PATH[:2]
-
-
-def shows_identity(segments: tuple[str, ...]) -> bool:
-    """Tell whether a path (its version first) shows anything about who the caller is."""
-    below = segments[1:]
-    return below[:2] != ("meta-data", "placement") and below not in _THE_SAME_FOR_ALL

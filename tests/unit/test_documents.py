@@ -59,6 +59,17 @@ def test_text_that_needs_quoting() -> None:
     assert document["Token"] == odd
 
 
+def test_the_extended_document_ends_with_the_account() -> None:
+    """As the other one, and AccountId at its end; both pages are made once."""
+    credentials = make_credentials()
+    plain = json.loads(documents.render_credentials(credentials))
+    extended = json.loads(documents.render_credentials(credentials, is_extended=True))
+    assert list(extended.items()) == [*plain.items(), ("AccountId", credentials.account_id)]
+    pages = documents.CredentialPages()
+    assert pages.page_of(credentials, is_extended=True) is pages.page_of(credentials, is_extended=True)
+    assert pages.page_of(credentials, is_extended=True).body != pages.page_of(credentials).body
+
+
 def test_last_updated_is_not_in_the_future() -> None:
     """Fractions of a second are cut, not rounded: s3cmd minds a time that is not over yet."""
     assert b'"2026-11-23T13:40:34Z"' in documents.render_credentials(
@@ -79,18 +90,21 @@ def test_profile() -> None:
 
 @pytest.mark.parametrize("account_id", [None, "000123456789"])
 def test_identity(account_id: str | None) -> None:
-    """Without a role there is no account; what has no meaning outside EC2 is null, and the key is there."""
+    """Without a role there is no account; what is not known is null, and the key is there."""
     values = json.loads(
         documents.render_identity(
             account_id=account_id,
             region="eu-central-1",
             zone="eu-central-1a",
-            instance_id="i-0",
+            image_id="ami-0",
+            instance_id=None,
+            instance_type="bare.metal",
             address="fd77::5",
             pending=RECEIVED,
         )
     )
     assert values["accountId"] == account_id
+    assert (values["imageId"], values["instanceId"], values["instanceType"]) == ("ami-0", None, "bare.metal")
     assert values["privateIp"] == "fd77::5"
     assert values["pendingTime"] == "2026-11-23T13:40:34Z"
     assert len(values) == 15
@@ -103,7 +117,7 @@ def test_pages_end_with_their_credentials() -> None:
     assert pages.page_of(credentials) is pages.page_of(credentials)
     assert pages.page_of(make_credentials()).body == pages.page_of(credentials).body
     gc.collect()
-    assert len(pages._pages) == 1
+    assert len(pages._plain) == 1
     del credentials
     gc.collect()
-    assert len(pages._pages) == 0
+    assert len(pages._plain) == 0

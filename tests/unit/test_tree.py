@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_proxy.web import tree
-from imds_proxy.web.tree import Facts, Kind, Target, find, metadata_tree, parse_target, split_base_path
+from imds_proxy.web.tree import KeyListing, Kind, Node, Target, find, parse_target, split_base_path
 
 ROLES = "/latest/meta-data/iam/security-credentials"
+MACS = "/latest/meta-data/network/interfaces/macs/" + "x" * 180 + "/local-hostname"
 BASE = split_base_path("/afp-api/latest")
-FACTS = Facts(
-    region="eu-central-1",
-    zone="eu-central-1a",
-    address="10.0.0.5",
-    is_ipv4=True,
-    instance_id="i-0123456789abcdef0",
-    hostname="tuvfoo42.valid.example",
-    identity_document=b"{}",
-    profile=b"{ }",
-    role="roleprefix-tuvfoo",
-)
-
 segment = st.sampled_from(
     [
         "latest",
@@ -67,7 +55,16 @@ paths = st.lists(segment, max_size=7).map(lambda parts: "/" + "/".join(parts))
         ("/", Kind.METADATA),
         ("/latest", Kind.METADATA),
         ("/1.0/meta-data/placement/region", Kind.METADATA),
-        ("/latest/user-data", Kind.UNKNOWN),
+        ("/latest/user-data", Kind.METADATA),
+        ("/latest/user-data/x", Kind.UNKNOWN),
+        ("/latest/meta-data/tags/instance/", Kind.METADATA),
+        ("/latest/meta-data/tags/instance/Name", Kind.METADATA),
+        ("/latest/meta-data/tags/other", Kind.UNKNOWN),
+        ("/latest/meta-data/public-keys/0=me/openssh-key/", Kind.METADATA),
+        ("/latest/meta-data/public-keys/0/x", Kind.UNKNOWN),
+        ("/latest/meta-data/network/interfaces/macs/0e%3A49/owner-id", Kind.METADATA),
+        ("/latest/meta-data/network/interfaces/macs/0e:49/vpc-id", Kind.UNKNOWN),
+        ("/latest/meta-data/events", Kind.UNKNOWN),
         ("/latest/meta-data/iam/other", Kind.UNKNOWN),
         ("/meta-data/placement/region", Kind.UNKNOWN),
         ("/2022-01-01/meta-data", Kind.UNKNOWN),
@@ -114,6 +111,16 @@ def test_what_is_not_below_iam(path: str) -> None:
 def test_the_role_that_is_asked_for(path: str, role: str) -> None:
     """The last segment, percent-decoded once after the path was split."""
     assert parse_target(ROLES + path) == Target(Kind.ROLE, role=role, is_iam=True)
+
+
+def test_the_extended_document_is_asked_for_like_the_other() -> None:
+    """LIST and ROLE, marked; not below a base path, whose clients know nothing of it."""
+    path = "/meta-data/iam/security-credentials-extended"
+    for base in ("/latest", "/1.0"):
+        assert parse_target(base + path) == Target(Kind.ROLE_LIST, is_iam=True, is_extended=True)
+        assert parse_target(f"{base}{path}//x/") == Target(Kind.ROLE, role="x", is_iam=True, is_extended=True)
+    for below in ("", "/x"):
+        assert parse_target(f"/afp-api/latest{path}{below}", BASE) == Target(Kind.UNKNOWN, is_iam=True)
 
 
 @pytest.mark.parametrize("below", ["", "/", "//", "/x", "//x/", "/a%2Fb", "/x?y", "/x/y", "/%ff"])
@@ -200,49 +207,39 @@ def test_long_paths_are_not_remembered() -> None:
 
 
 def test_what_is_remembered_is_small() -> None:
-    """No target of a path that is remembered has more than a role's name and five segments."""
-    for path in ("/" + "x/" * 127, ROLES + "/" + "%78" * 60, "/latest/meta-data/iam/" + "y/" * 100):
+    """No target of a path that is remembered has more than a role's name and seven segments."""
+    for path in ("/" + "x/" * 127, ROLES + "/" + "%78" * 60, "/latest/meta-data/iam/" + "y/" * 100, MACS):
         target = parse_target(path)
-        assert len(target.segments) <= 5
+        assert len(target.segments) <= 7
         assert sys.getsizeof(target.role) < 300
 
 
 def test_listings_are_sorted_and_marked() -> None:
     """Entries in order, directories with a slash, no newline at the end."""
-    found = find(metadata_tree(FACTS), ("meta-data",))
-    assert found == b"iam/\ninstance-id\nlocal-hostname\nlocal-ipv4\nplacement/"
+    directory: dict[str, Node] = {"b": b"x", "a": {"c": b""}, "keys": KeyListing.of({"me": "k"})}
+    assert find(directory, ()) == b"a/\nb\nkeys/"
+    assert find(directory, ("a",)) == b"c"
+    assert find(directory, ("a", "c")) == b""
+    assert find(directory, ("b", "x")) is None
 
 
-@pytest.mark.parametrize(
-    ("facts", "missing"),
-    [
-        (replace(FACTS, profile=None), ("meta-data", "iam")),
-        (replace(FACTS, role=None), ("meta-data", "iam")),
-        (replace(FACTS, hostname=None), ("meta-data", "local-hostname")),
-        (replace(FACTS, is_ipv4=False), ("meta-data", "local-ipv4")),
-    ],
-)
-def test_what_is_not_known_is_not_there(facts: Facts, missing: tuple[str, ...]) -> None:
-    """A part that this caller has not is neither listed nor served."""
-    assert find(metadata_tree(FACTS), missing) is not None
-    assert find(metadata_tree(facts), missing) is None
-    listing = find(metadata_tree(facts), missing[:-1])
-    assert listing is not None
-    assert missing[-1].encode() not in listing.replace(b"/", b"").split(b"\n")
+def test_public_keys_are_listed_as_numbers_and_names() -> None:
+    """`0=NAME` in the order of names; below it and below the number alone is the key."""
+    directory: dict[str, Node] = {"public-keys": KeyListing.of({"you": "ssh-rsa B", "me": "ssh-rsa A"})}
+    assert find(directory, ("public-keys",)) == b"0=me\n1=you"
+    for entry, key in (
+        ("0", b"ssh-rsa A"),
+        ("0=me", b"ssh-rsa A"),
+        ("1", b"ssh-rsa B"),
+        ("1=you", b"ssh-rsa B"),
+    ):
+        assert find(directory, ("public-keys", entry)) == b"openssh-key"
+        assert find(directory, ("public-keys", entry, "openssh-key")) == key
+    for entry in ("me", "0=you", "1=me", "2", "00", "0="):
+        assert find(directory, ("public-keys", entry)) is None
 
 
-@pytest.mark.parametrize(
-    ("segments", "shows"),
-    [
-        (("latest", "meta-data"), True),
-        (("latest", "meta-data", "instance-id"), True),
-        (("latest", "dynamic", "instance-identity", "document"), True),
-        (("latest", "meta-data", "placement"), False),
-        (("latest", "meta-data", "placement", "region"), False),
-        (("latest", "meta-data", "local-ipv4"), False),
-        (("latest", "dynamic"), False),
-    ],
-)
-def test_what_shows_who_the_caller_is(segments: tuple[str, ...], shows: bool) -> None:
-    """The region must not wait for DNS or STS; a listing that may have `iam/` in it must."""
-    assert tree.shows_identity(segments) == shows
+def test_a_version_lists_user_data_only_where_there_is_some() -> None:
+    """Without slashes, as EC2 shows these entries."""
+    assert tree.top_listing(has_user_data=False) == b"dynamic\nmeta-data"
+    assert tree.top_listing(has_user_data=True) == b"dynamic\nmeta-data\nuser-data"

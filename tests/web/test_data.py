@@ -157,11 +157,13 @@ def test_every_version_serves_the_tree(version: str, caller: WireCaller, token: 
         ("/latest", "dynamic meta-data"),
         (
             "/latest/meta-data",
-            "iam/ instance-id local-hostname local-ipv4 placement/",
+            "ami-id ami-launch-index hostname iam/ instance-action instance-id instance-life-cycle"
+            " instance-type local-hostname local-ipv4 placement/ profile reservation-id security-groups services/",
         ),
         ("/latest/meta-data/iam", "info security-credentials/"),
         ("/latest/meta-data/iam/security-credentials", FOO_ROLE),
         ("/latest/meta-data/placement", "availability-zone region"),
+        ("/latest/meta-data/services", "domain partition"),
         ("/latest/dynamic", "instance-identity/"),
         ("/latest/dynamic/instance-identity", "document"),
     ],
@@ -258,6 +260,16 @@ def test_paths_are_taken_as_they_stand(path: str, caller: WireCaller, token: str
     [
         ("placement/region", REGION),
         ("placement/availability-zone", f"{REGION}a"),
+        ("ami-id", "ami-00000000000000000"),
+        ("ami-launch-index", "0"),
+        ("hostname", FOO_NAME),
+        ("instance-action", "none"),
+        ("instance-life-cycle", "on-demand"),
+        ("instance-type", "bare.metal"),
+        ("profile", "default-hvm"),
+        ("security-groups", "default"),
+        ("services/domain", "amazonaws.com"),
+        ("services/partition", "aws"),
         ("local-hostname", FOO_NAME),
         ("local-ipv4", FOO),
     ],
@@ -289,9 +301,9 @@ def test_identity_document(caller: WireCaller, token: str) -> None:
         ("billingProducts", None),
         ("devpayProductCodes", None),
         ("marketplaceProductCodes", None),
-        ("imageId", None),
+        ("imageId", "ami-00000000000000000"),
         ("instanceId", instance_id),
-        ("instanceType", None),
+        ("instanceType", "bare.metal"),
         ("kernelId", None),
         ("pendingTime", values["pendingTime"]),
         ("privateIp", FOO),
@@ -304,17 +316,26 @@ def test_identity_document(caller: WireCaller, token: str) -> None:
     assert re.fullmatch(UTC_TIME, values["pendingTime"])
 
 
+def test_the_extended_document(caller: WireCaller, token: str) -> None:
+    """LIST and ROLE as of the other one, with the account's id at the end; it is not listed."""
+    path = "/latest/meta-data/iam/security-credentials-extended/"
+    plain = json.loads(caller.get(f"/latest/meta-data/iam/security-credentials/{FOO_ROLE}", token).body)
+    for spelling in (path, path.rstrip("/")):
+        answer = caller.get(spelling, token)
+        assert (answer.status, answer.text) == (200, FOO_ROLE)
+    answer = caller.get(path + FOO_ROLE, token)
+    assert list(json.loads(answer.body).items()) == [*plain.items(), ("AccountId", ACCOUNT)]
+
+
 def test_ipv6_caller(shared_site: RunningSite) -> None:
     """An IPv6 caller has no `local-ipv4`, not listed and not served, and gets its own role."""
     caller = shared_site.caller(SIX, listener=DUAL)
     token = caller.fetch_token()
     assert caller.fetch_role(token) == SIX_ROLE
-    assert caller.get("/latest/meta-data/", token).text.split("\n") == [
-        "iam/",
-        "instance-id",
-        "local-hostname",
-        "placement/",
-    ]
+    listed = caller.get("/latest/meta-data/", token).text.split("\n")
+    assert "ipv6" in listed
+    assert "local-ipv4" not in listed
+    assert caller.get("/latest/meta-data/ipv6", token).text == SIX
     assert caller.get("/latest/meta-data/local-ipv4", token).status == 404
     assert caller.get("/latest/meta-data/local-hostname", token).text == SIX_NAME
     document = json.loads(caller.get("/latest/dynamic/instance-identity/document", token).body)
@@ -329,7 +350,13 @@ def test_ipv6_caller(shared_site: RunningSite) -> None:
     [
         "/latest/user-data",
         "/2009-04-04/user-data",
-        "/latest/meta-data/ami-id",
+        "/latest/meta-data/mac",
+        "/latest/meta-data/network/",
+        "/latest/meta-data/public-keys/",
+        "/latest/meta-data/tags/",
+        "/latest/meta-data/tags/instance/Name",
+        "/latest/meta-data/ipv6",
+        "/latest/meta-data/placement/group-name",
         "/latest/meta-data/placement/region/deeper",
         "/latest/meta-data/instance-id/deeper",
         "/latest/dynamic/fws",
@@ -356,8 +383,8 @@ def test_unknown_paths(path: str, caller: WireCaller, token: str) -> None:
         f"/latest/meta-data/iam/security-credentials/{FOO_ROLE}/deeper",
         f"/latest/meta-data/iam/security-credentials/{FOO_ROLE}%2F",
         f"/latest/meta-data/iam/security-credentials/{FOO_ROLE.upper()}",
-        "/latest/meta-data/iam/security-credentials-extended/",
-        f"/latest/meta-data/iam/security-credentials-extended/{FOO_ROLE}",
+        f"/latest/meta-data/iam/security-credentials-extended/{BAR_ROLE}",
+        "/latest/meta-data/iam/security-credentials-extendedx/",
     ],
 )
 def test_unknown_paths_below_iam(path: str, caller: WireCaller, token: str) -> None:
@@ -367,7 +394,7 @@ def test_unknown_paths_below_iam(path: str, caller: WireCaller, token: str) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["/latest/user-data", "/latest/meta-data/ami-id", "/latest/dynamic/fws", "/x"]
+    "path", ["/latest/user-data", "/latest/meta-data/events", "/latest/dynamic/fws", "/x"]
 )
 def test_unknown_paths_need_no_verdict(path: str, shared_site: RunningSite) -> None:
     """What is there for nobody is a 404 also while DNS fails: cloud-init reads user-data first of all."""
@@ -379,7 +406,7 @@ def test_unknown_paths_need_no_verdict(path: str, shared_site: RunningSite) -> N
 def test_unknown_paths_start_nothing(start_site: StartSite, sts: LittleSts) -> None:
     """Nobody asks STS because of a path that is there for nobody, or that shows nothing about the caller."""
     caller = start_site().caller(FOO, listener=V1)
-    for path in ("/latest/user-data", "/latest/meta-data/iam/security-credentials-extended/"):
+    for path in ("/latest/user-data", "/latest/meta-data/iam/other/"):
         assert caller.get(path).status == 404
     for path in (
         "/",
@@ -387,6 +414,9 @@ def test_unknown_paths_start_nothing(start_site: StartSite, sts: LittleSts) -> N
         "/latest/dynamic/",
         "/latest/meta-data/placement/",
         "/latest/meta-data/local-ipv4",
+        "/latest/meta-data/ami-id",
+        "/latest/meta-data/instance-type",
+        "/latest/meta-data/services/",
     ):
         assert caller.get(path).status == 200
     assert sts.calls == []

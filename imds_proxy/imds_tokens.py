@@ -45,13 +45,18 @@ def parse_life(text: str) -> int | None:
     return life if SHORTEST_LIFE <= life <= LONGEST_LIFE else None
 
 
+def fit_key(key: bytes) -> bytes:
+    """Return the key as BLAKE2b takes it: 64 bytes at most (RFC 7693 section 2.1)."""
+    return key if len(key) <= _LONGEST_BLAKE2B_KEY else blake2b(key).digest()
+
+
 class TokenKeys:
     """The keys of IMDS tokens. The first signs, all verify, so that keys can be changed without a break."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
             raise ValueError("at least one token key is needed")
-        self._keys = [key if len(key) <= _LONGEST_BLAKE2B_KEY else blake2b(key).digest() for key in keys]
+        self._keys = [fit_key(key) for key in keys]
 
     def issue(self, address: IPAddress, life: int, now: float) -> str:
         """Return a token for the caller at `address`, good for `life` seconds from `now`."""

@@ -36,6 +36,15 @@ def parse_host_name(text: str) -> str | None:
     return host_name(label.encode("utf-8", "surrogatepass") for label in text.removesuffix(".").split("."))
 
 
+def parse_workload(text: str) -> str | None:
+    """Return the name of a workload, which reads like a host name, in lower case; None: it is none.
+
+    What ends in a number is none (RFC 1123 section 2.1): it could be taken for an address.
+    """
+    name = parse_host_name(text)
+    return None if name is None or name.rpartition(".")[2].isdigit() else name
+
+
 def split_host(name: str) -> tuple[str, str]:
     """Return (host part, domain) of a host name: `tuvfoo42`, `valid.example`. The domain may be empty."""
     host, _, domain = name.partition(".")

@@ -18,18 +18,26 @@ from imds_proxy.imds_tokens import TokenKeys
 from imds_proxy.resolver import DNSResolver
 from imds_proxy.sts import Sts, StsThreads
 from imds_proxy.verdict import Judge
-from imds_proxy.web.guard import Guard
+from imds_proxy.web.container import ContainerService
+from imds_proxy.web.guard import CONTAINER_HOSTS, Guard
 from imds_proxy.web.imds import MetadataService
 from imds_proxy.web.people import PeopleService
 from imds_proxy.web.sign_on import build_sign_on
+from imds_proxy.workload_tokens import WorkloadTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from imds_proxy.audit import Audit
     from imds_proxy.cache import CredentialCache
     from imds_proxy.clock import Clock
-    from imds_proxy.config import Configuration, PeopleListenSettings, PeopleSettings
+    from imds_proxy.config import (
+        Configuration,
+        ContainerSettings,
+        PeopleListenSettings,
+        PeopleSettings,
+    )
     from imds_proxy.metrics import Metrics
     from imds_proxy.registry import AnyProvider
     from imds_proxy.role_sessions import RoleSessions
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
     from imds_proxy.web.limits import CallerLimits
     from imds_proxy.web.listener import Service
     from imds_proxy.web.sign_on import SignOn, SignOnState
+    from imds_proxy.workload_secrets import WorkloadSecrets
 
 
 @dataclass(frozen=True)
@@ -83,12 +92,16 @@ class Site:
     brokers: Mapping[str, Broker]
     people: People | None
     tokens: TokenKeys
+    workload_tokens: WorkloadTokens
+    workload_secrets: Mapping[Path, WorkloadSecrets]
     tree: metadata_parts.TreeSettings
     workshop: Workshop
 
     def service_for(self, listen: ListenSettings | PeopleListenSettings) -> Service:
         """Return what answers on a listener with these settings. Raises KeyError without its provider."""
         if isinstance(listen, ListenSettings):
+            if listen.container is not None:
+                return self._container_service(listen, listen.container)
             return self._metadata_service(listen)
         if self.people is None:
             raise KeyError("people")
@@ -106,6 +119,20 @@ class Site:
             metadata=self.tree,
             limits=self.workshop.limits,
             credential_pages=self.workshop.pages,
+            metrics=self.workshop.metrics,
+            clock=self.workshop.clock,
+        )
+
+    def _container_service(self, listen: ListenSettings, container: ContainerSettings) -> ContainerService:
+        return ContainerService(
+            guard=_guard(listen),
+            broker=self.brokers[listen.provider],
+            path=container.path,
+            tokens=self.workload_tokens if container.token else None,
+            secrets=self.workload_secrets[container.secrets] if container.secrets else None,
+            is_by_workload=container.identity == "workload",
+            denied=self.decisions.denied.names,
+            limits=self.workshop.limits,
             metrics=self.workshop.metrics,
             clock=self.workshop.clock,
         )
@@ -220,8 +247,16 @@ def build_site(
         for name, judge in decisions.judges.items()
     }
     people = _build_people(configuration, providers, decisions, workshop)
-    tree = metadata_parts.tree_settings(settings)
-    return Site(decisions, brokers, people, TokenKeys(token_keys), tree, workshop)
+    return Site(
+        decisions=decisions,
+        brokers=brokers,
+        people=people,
+        tokens=TokenKeys(token_keys),
+        workload_tokens=WorkloadTokens(token_keys),
+        workload_secrets=configuration.workload_secrets,
+        tree=metadata_parts.tree_settings(settings),
+        workshop=workshop,
+    )
 
 
 def _build_people(
@@ -257,6 +292,8 @@ def _guard(listen: ListenSettings) -> Guard:
     if listen.address.ip.is_loopback:
         # RFC 6761 section 6.3: the one name that nobody else can make lead somewhere.
         hosts.add("localhost")
+    if listen.container is not None:
+        hosts |= CONTAINER_HOSTS
     return Guard(listen.callers, listen.callers_except, frozenset(hosts))
 
 

@@ -11,6 +11,7 @@ from pydantic import SecretStr, ValidationError
 from imds_proxy.config import checks, faults, files, people_checks, sections
 from imds_proxy.config.settings import Settings
 from imds_proxy.model import Account
+from imds_proxy.workload_secrets import WorkloadSecrets
 from imds_proxy.yaml_source import Source, read_source
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Configuration:
     """What signs IMDS tokens, as `tokens.key_file` has it; empty without that setting."""
     people_secret: SecretStr | None
     """What a trusted proxy shows; None without `people.identity.secret_file`."""
+    workload_secrets: Mapping[Path, WorkloadSecrets]
+    """By the folder that a listener's `container.secrets` names."""
     source: Source
 
 
@@ -75,6 +78,7 @@ def read_configuration(path: Path, environ: Mapping[str, str]) -> Reading:
     secret_key = _read_file(source, checks.SECRET_KEY_FILE, files.parse_secret_key, found)
     token_keys = _read_file(source, checks.TOKEN_KEY_FILE, files.parse_token_keys, found)
     people_secret = _read_file(source, people_checks.SECRET_FILE, files.parse_secret_key, found)
+    workload_secrets = _read_workload_secrets(source, found)
     configuration = None
     if settings is not None and all(fault.is_warning for fault in found):
         configuration = Configuration(
@@ -84,6 +88,7 @@ def read_configuration(path: Path, environ: Mapping[str, str]) -> Reading:
             secret_key=SecretStr(secret_key) if secret_key else settings.aws.secret_key,
             token_keys=token_keys or (),
             people_secret=SecretStr(people_secret) if people_secret else None,
+            workload_secrets=workload_secrets,
             source=source,
         )
     return Reading(configuration, faults.sort(found), providers, account_names)
@@ -127,6 +132,18 @@ def _validate(source: Source, account_names: frozenset[str], found: list[Fault])
     except ValidationError as error:
         found += faults.describe(error, source, Settings, other_keys=sections.KEYS)
         return None
+
+
+def _read_workload_secrets(source: Source, found: list[Fault]) -> dict[Path, WorkloadSecrets]:
+    secrets: dict[Path, WorkloadSecrets] = {}
+    listen = source.value(("listen",))
+    for index in range(len(listen) if isinstance(listen, list) else 0):
+        path = ("listen", index, "container", "secrets")
+        folder = source.value(path)
+        if isinstance(folder, str) and folder and Path(folder) not in secrets:
+            secrets[Path(folder)] = WorkloadSecrets(Path(folder))
+            found += (source.fault(path, problem) for problem in secrets[Path(folder)].problems)
+    return secrets
 
 
 def _read_file(source: Source, path: KeyPath, parse: Callable[[str], T], found: list[Fault]) -> T | None:

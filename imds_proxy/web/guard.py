@@ -21,6 +21,9 @@ IPNetwork = IPv4Network | IPv6Network
 METADATA_HOSTS = frozenset({"169.254.169.254", "fd00:ec2::254"})
 """The addresses that clients name in Host even when the packets end elsewhere."""
 
+CONTAINER_HOSTS = frozenset({"169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
+"""Those that container clients name, likewise, at a listener for them."""
+
 FORWARDING_HEADERS = (istr("X-Forwarded-For"), istr("Forwarded"), istr("Via"))
 """A request with one of these was passed on: its peer is a proxy and says nothing about the caller."""
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from imds_proxy import naming, provider
 from imds_proxy.errors import Refusal
 from imds_proxy.model import Grant
-from imds_proxy.names import parse_host_name
+from imds_proxy.names import parse_workload
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
@@ -37,7 +37,7 @@ def _check_role(role: str) -> str:
 
 
 def _parse_workload(name: str) -> str:
-    parsed = parse_host_name(name)
+    parsed = parse_workload(name)
     if parsed is None:
         raise ValueError(
             f"{name!r} is no workload's name: it reads like a host name, such as web.pods.example"

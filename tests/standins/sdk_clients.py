@@ -13,6 +13,7 @@ from tests.standins.daemon import REGION
 from tests.standins.processes import REPOSITORY, bare_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.standins.aws_process import Aws
@@ -87,6 +88,17 @@ def run_client_with_profile(
     bucket, key = f"objects-{account}", f"{role}/hello.txt"
     if name == "awscli":
         return _run_awscli(environment, bucket, key)
+    done = _run([sys.executable, str(SCRIPTS / "with_boto3.py"), REGION, bucket, key], environment)
+    printed = json.loads(done.stdout) if done.returncode == 0 else {}
+    return Outcome(done.returncode, done.stdout, done.stderr, printed.get("arn"), printed.get("content"))
+
+
+def run_container_client(
+    variables: Mapping[str, str], aws: Aws, role: str, folder: Path, account: str
+) -> Outcome:
+    """Let boto3 do the same with `variables`, which say where container credentials are, and how."""
+    environment = bare_environment({"HOME": str(folder), "AWS_ENDPOINT_URL": aws.url, **variables})
+    bucket, key = f"objects-{account}", f"{role}/hello.txt"
     done = _run([sys.executable, str(SCRIPTS / "with_boto3.py"), REGION, bucket, key], environment)
     printed = json.loads(done.stdout) if done.returncode == 0 else {}
     return Outcome(done.returncode, done.stdout, done.stderr, printed.get("arn"), printed.get("content"))

@@ -30,6 +30,8 @@ class Works:
     `{port}` and `{region}` in values are filled in."""
     without: frozenset[str] = frozenset()
     """Variables of the mode that this client must not see."""
+    port: int = 0
+    """The only port that the client can be led to, in a mode where it is not 80 anyhow; 0: any."""
 
 
 @dataclass(frozen=True)

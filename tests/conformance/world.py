@@ -78,10 +78,14 @@ class World:
     s3: S3
     namespace: Namespace
 
-    def settings(self, mode: Mode, folder: Path, **sections: object) -> dict[str, object]:
-        """Return the daemon's settings for a mode; `sections` replace whole sections."""
+    def settings(self, mode: Mode, folder: Path, *, port: int = 0, **sections: object) -> dict[str, object]:
+        """Return the daemon's settings for a mode; `sections` replace whole sections.
+
+        `port` is for the modes on loopback; 0: a free one.
+        """
         place = PLACES[mode]
-        listener: dict[str, object] = {"address": place.listen, "callers": [place.caller]}
+        address = f"{place.caller}:{port}" if port else place.listen
+        listener: dict[str, object] = {"address": address, "callers": [place.caller]}
         if mode is Mode.V1:
             listener["imds_v1"] = True
         if mode in CONTAINER_MODES:
@@ -106,10 +110,11 @@ class World:
         *,
         name: str = "imds-proxy",
         environment: Mapping[str, str] | None = None,
+        port: int = 0,
         **sections: object,
     ) -> Iterator[Daemon]:
-        """Run a daemon with empty caches for a mode. Its files go into `folder`."""
-        settings = self.settings(mode, folder, **sections)
+        """Run a daemon with empty caches for a mode (see `settings`). Its files go into `folder`."""
+        settings = self.settings(mode, folder, port=port, **sections)
         with ExitStack() as stack:
             with self.namespace.entered():
                 daemon = stack.enter_context(

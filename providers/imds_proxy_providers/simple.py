@@ -51,6 +51,18 @@ def _check_workloads(workloads: list[str]) -> list[str]:
     return workloads
 
 
+def _check_tags(tags: dict[str, str]) -> dict[str, str]:
+    for key, value in tags.items():
+        if not naming.is_instance_tag_key(key):
+            raise ValueError(
+                f"{key!r} is no tag's key: 1 to 128 of A-Z a-z 0-9 + - = . , _ : @,"
+                " no number before an equals sign"
+            )
+        if not naming.is_instance_tag_value(value):
+            raise ValueError(f"{key}: not a tag's value: one line of 256 characters at most")
+    return tags
+
+
 Workload = Annotated[str, AfterValidator(_parse_workload)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_parse_network)]
 
@@ -71,6 +83,9 @@ class Entry(BaseModel):
     )
     account: provider.AccountName = Field(description="The account, as named under accounts.")
     role: Annotated[str, AfterValidator(_check_role)] = Field(description="The role's name, without a path.")
+    tags: Annotated[dict[str, str], AfterValidator(_check_tags)] = Field(
+        default={}, description="What these callers find below tags/instance; as it stands, no placeholders."
+    )
 
     def network_of(self, caller: provider.Caller) -> IPv4Network | IPv6Network | None:
         """Return the first of the networks that has the caller's address; None: the entry is not for it."""
@@ -116,4 +131,5 @@ class Provider(provider.Provider[Settings]):
             raise Refusal(f"more than one entry of grants matches {who}: {listed}")
         position, entry, network = matches[0]
         reason = f"{who} is in {network}, grants[{position}] gives {entry.role}"
-        return frozenset({Grant(account=entry.account, role=entry.role, reason=reason)})
+        grant = Grant(entry.account, entry.role, reason, tuple(sorted(entry.tags.items())))
+        return frozenset({grant})

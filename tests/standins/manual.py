@@ -18,6 +18,7 @@ PAGES = tuple(
     str(path.relative_to(ROOT)) for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 )
 
+_FOLDERS = {"user-data"}
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
@@ -51,7 +52,7 @@ def blocks(page: str) -> list[Block]:
 def installed(text: str, folder: Path) -> str:
     """Return a sample configuration as on a host that has the files, the group and the user it names.
 
-    What it says of /etc/imds-proxy lies in `folder`: certificates, secrets in files of one line.
+    What it says of /etc/imds-proxy lies in `folder`: certificates, secrets in files of one line, folders.
     """
     text = text.replace("/etc/imds-proxy/", f"{folder}/").replace("group: afp", f"group: {OWN_GROUP}")
     text = text.replace("www-data", "root")
@@ -60,6 +61,9 @@ def installed(text: str, folder: Path) -> str:
     for path in paths:
         if made is not None and path.suffix in {".pem", ".key"}:
             path.write_bytes((made.pem if path.suffix == ".key" else made.authority).read_bytes())
+        elif path.name in _FOLDERS:
+            path.mkdir(exist_ok=True)
+            continue
         else:
             path.write_text("swordfish-swordfish\n")
         path.chmod(0o600)

@@ -161,3 +161,19 @@ async def test_the_samples_of_the_page(sample: Sample) -> None:
         except Refusal:
             given_role = REFUSED
         assert given_role == role, address
+
+
+async def test_tags_go_with_the_grant() -> None:
+    """As they stand, in an order of their own; none without the setting."""
+    made = simple.Provider(settings(entry(tags={"b": "{name}", "a": ""}, callers=["10.0.0.0/8"])))
+    (grant,) = await made.grants_for(NamedCaller("10.0.0.1"))
+    assert grant.tags == (("a", ""), ("b", "{name}"))
+    (grant,) = await simple.Provider(settings(entry())).grants_for(NamedCaller("10.0.0.1"))
+    assert grant.tags == ()
+
+
+@pytest.mark.parametrize("tags", [{"a b": "x"}, {"..": "x"}, {"5=x": "y"}, {"a": "x\ny"}, {"a": "x" * 257}])
+def test_tags_that_could_not_be_served(tags: dict[str, str]) -> None:
+    """A fault, not a gap in the tree."""
+    with pytest.raises(ValidationError, match="tag's"):
+        settings(entry(tags=tags))

@@ -67,6 +67,28 @@ async def test_two_reasons_for_one_grant(tmp_path: Path) -> None:
         assert (verdict.outcome, verdict.grant) == ("granted", other)
 
 
+@in_virtual_time
+async def test_tags_of_several_grants(tmp_path: Path) -> None:
+    """All that they agree on: a key with two values has none."""
+    grants = [
+        Grant(GRANT.account, GRANT.role, "a", (("site", "hh"), ("rack", "1"))),
+        Grant(GRANT.account, GRANT.role, "b", (("site", "hh"), ("rack", "2"), ("job", "web"))),
+    ]
+    with running_core(tmp_path, provider=ScriptedProvider(grants)) as core:
+        verdict = await decide(core)
+        assert verdict.grant is not None
+        assert verdict.grant.tags == (("job", "web"), ("site", "hh"))
+
+
+@pytest.mark.parametrize("tags", [(("a", 1),), ((1, "a"),), ("abc",), None])
+@in_virtual_time
+async def test_tags_that_are_no_texts(tmp_path: Path, tags: object) -> None:
+    """A provider's mistake is trouble, as any other."""
+    grant = Grant(GRANT.account, GRANT.role, "", tags)  # type: ignore[arg-type]  # that is what is tried
+    with running_core(tmp_path, provider=ScriptedProvider([grant])) as core:
+        assert (await decide(core)).outcome == "trouble"
+
+
 @pytest.mark.parametrize(
     ("grants", "reason"),
     [

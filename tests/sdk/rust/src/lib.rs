@@ -17,7 +17,11 @@ impl Target {
     /// What the environment says; a variable that is missing is empty.
     pub fn from_env() -> Self {
         let read = |name| env::var(name).unwrap_or_default();
-        Self { endpoint: read("S3_ENDPOINT"), bucket: read("S3_BUCKET"), key: read("S3_KEY") }
+        Self {
+            endpoint: read("S3_ENDPOINT"),
+            bucket: read("S3_BUCKET"),
+            key: read("S3_KEY"),
+        }
     }
 }
 
@@ -68,7 +72,11 @@ fn in_one_line(failure: &dyn Error) -> String {
         texts.push(error.to_string());
         cause = error.source();
     }
-    texts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
+    texts
+        .join(": ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The version that Cargo.toml pins: not every crate exports its own.
@@ -77,5 +85,7 @@ fn pinned_version(package: &str) -> &'static str {
         .lines()
         .find(|line| line.starts_with(package))
         .and_then(|line| line.split('"').nth(1))
-        .map_or("of unknown version", |version| version.trim_start_matches('='))
+        .map_or("of unknown version", |version| {
+            version.trim_start_matches('=')
+        })
 }

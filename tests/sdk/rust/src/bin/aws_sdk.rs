@@ -12,12 +12,19 @@ async fn main() -> Result<(), Failure> {
 
 async fn make_client(target: &Target) -> Result<Client, Failure> {
     let defaults = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let settings = Builder::from(&defaults).endpoint_url(&target.endpoint).force_path_style(true);
+    let settings = Builder::from(&defaults)
+        .endpoint_url(&target.endpoint)
+        .force_path_style(true);
     Ok(Client::from_conf(settings.build()))
 }
 
 async fn fetch(client: &Client, target: &Target) -> Result<String, Failure> {
-    let answer = client.get_object().bucket(&target.bucket).key(&target.key).send().await?;
+    let answer = client
+        .get_object()
+        .bucket(&target.bucket)
+        .key(&target.key)
+        .send()
+        .await?;
     let bytes = answer.body.collect().await?.into_bytes();
     Ok(String::from_utf8(bytes.into())?)
 }

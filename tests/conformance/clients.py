@@ -27,7 +27,7 @@ class Works:
     """For the page, in Markdown; None: what WHAT_TO_SET says of the mode."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to the mode's variables. `{endpoint}` (of the metadata service, no slash at the end), `{host}`,
-    `{port}` and `{region}` in values are filled in."""
+    `{port}`, `{region}` and `{token_file}` (it has the workload's token) in values are filled in."""
     without: frozenset[str] = frozenset()
     """Variables of the mode that this client must not see."""
     port: int = 0

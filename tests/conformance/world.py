@@ -129,8 +129,16 @@ class World:
         home = folder / "home"
         home.mkdir(exist_ok=True)
         host, _, port = daemon.addresses[0].rpartition(":")
-        parts = {"endpoint": daemon.endpoint, "host": host, "port": port, "region": REGION}
-        variables = _variables(mode, daemon, folder) | {
+        token_file = folder / "token"
+        token_file.write_text(TOKEN)
+        parts = {
+            "endpoint": daemon.endpoint,
+            "host": host,
+            "port": port,
+            "region": REGION,
+            "token_file": str(token_file),
+        }
+        variables = _variables(mode, daemon, token_file) | {
             name: value.format_map(parts) for name, value in works.environment.items()
         }
         kept = {name: value for name, value in variables.items() if name not in works.without}
@@ -165,7 +173,7 @@ class World:
             yield probe
 
 
-def _variables(mode: Mode, daemon: Daemon, folder: Path) -> dict[str, str]:
+def _variables(mode: Mode, daemon: Daemon, token_file: Path) -> dict[str, str]:
     variables: dict[str, str] = {}
     if mode is not Mode.NAMESPACE_NO_REGION:
         variables |= {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}  # botocore reads the second alone
@@ -178,9 +186,7 @@ def _variables(mode: Mode, daemon: Daemon, folder: Path) -> dict[str, str]:
     elif mode in CONTAINER_MODES:
         variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = daemon.endpoint + CONTAINER_PATH
     if mode is Mode.CONTAINER_TOKEN_FILE:
-        file = folder / "token"
-        file.write_text(TOKEN)
-        variables["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = str(file)
+        variables["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = str(token_file)
     elif mode in CONTAINER_MODES:
         variables["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = TOKEN
     return variables

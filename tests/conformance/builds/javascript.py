@@ -59,7 +59,12 @@ CLIENTS = (
             {
                 Mode.NAMESPACE_NO_REGION: Works(
                     "nothing; it never asks for the region: S3 tells it, for other services set AWS_REGION"
-                )
+                ),
+                Mode.CONTAINER_RELATIVE: Works(  # with it, it reads the token from a file alone
+                    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                    environment={"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "{token_file}"},
+                    without=frozenset({"AWS_CONTAINER_AUTHORIZATION_TOKEN"}),
+                ),
             }
         ),
     ),

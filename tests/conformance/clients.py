@@ -13,7 +13,16 @@ from tests.standins.client_venvs import ClientUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["LANGUAGES", "Cannot", "Client", "ClientUnavailableError", "Works", "all_clients", "usual_modes"]
+__all__ = [
+    "LANGUAGES",
+    "RELATIVE_WITHOUT_TOKEN",
+    "Cannot",
+    "Client",
+    "ClientUnavailableError",
+    "Works",
+    "all_clients",
+    "usual_modes",
+]
 
 LANGUAGES = ("python", "javascript", "go", "java", "rust", "debian")
 """In the order of the page; each is a module in `builds`."""
@@ -32,6 +41,8 @@ class Works:
     """Variables of the mode that this client must not see."""
     port: int = 0
     """The only port that the client can be led to, in a mode where it is not 80 anyhow; 0: any."""
+    listener: Mapping[str, object] = field(default_factory=dict)
+    """What the daemon's listener must have besides what the mode says; keys of `container` one by one."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,14 @@ class Client:
             raise ValueError(f"{self.name}: unknown language {self.language!r}")
         if missing := set(Mode) - set(self.modes):
             raise ValueError(f"{self.name} says nothing about {sorted(missing)}")
+
+
+RELATIVE_WITHOUT_TOKEN = Works(
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, to which it sends no token; in the daemon "
+    "`container: {token: false}`",
+    listener={"container": {"token": False}},
+)
+"""CONTAINER_RELATIVE for a client that asks as on ECS, where the URI itself is the secret."""
 
 
 def usual_modes(exceptions: Mapping[Mode, Works | Cannot] | None = None) -> dict[Mode, Works | Cannot]:

@@ -54,7 +54,7 @@ def test_client_reads_what_its_role_may_read(
             results.versions[client.name] = read_version(command, tmp_path)
         works = client.modes[mode]
         assert isinstance(works, Works)
-        with world.running_daemon(mode, tmp_path, port=works.port) as daemon:
+        with world.running_daemon(mode, tmp_path, works) as daemon:
             with world.running_probe(client, mode, command, daemon, tmp_path) as probe:
                 answers = [probe.ask() for _ in range(ROUNDS)]
                 status = probe.finish()

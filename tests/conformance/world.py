@@ -70,6 +70,9 @@ PLACES: Mapping[Mode, Place] = {
 CONTAINER_MODES = frozenset({Mode.CONTAINER_TOKEN, Mode.CONTAINER_TOKEN_FILE, Mode.CONTAINER_RELATIVE})
 
 
+_USUAL = Works()
+
+
 @dataclass(frozen=True)
 class World:
     """AWS and S3 outside, the machine with its addresses inside."""
@@ -78,23 +81,21 @@ class World:
     s3: S3
     namespace: Namespace
 
-    def settings(self, mode: Mode, folder: Path, *, port: int = 0, **sections: object) -> dict[str, object]:
-        """Return the daemon's settings for a mode; `sections` replace whole sections.
+    def settings(
+        self, mode: Mode, folder: Path, works: Works = _USUAL, **sections: object
+    ) -> dict[str, object]:
+        """Return the daemon's settings for a mode and what a client needs in it.
 
-        `port` is for the modes on loopback; 0: a free one.
+        `sections` replace whole sections.
         """
         place = PLACES[mode]
-        address = f"{place.caller}:{port}" if port else place.listen
+        address = f"{place.caller}:{works.port}" if works.port else place.listen
         listener: dict[str, object] = {"address": address, "callers": [place.caller]}
         if mode is Mode.V1:
             listener["imds_v1"] = True
+        listener |= works.listener
         if mode in CONTAINER_MODES:
-            secrets = folder / "secrets"
-            secrets.mkdir(mode=0o700, exist_ok=True)
-            secret = secrets / place.host
-            secret.touch(mode=0o600)
-            secret.write_text(f"{TOKEN}\n")
-            listener["container"] = {"path": CONTAINER_PATH, "secrets": str(secrets)}
+            listener["container"] = {"path": CONTAINER_PATH} | _container_keys(works, place.host, folder)
         whole = {
             "listen": [listener],
             "hosts": {place.caller: place.host},
@@ -107,14 +108,14 @@ class World:
         self,
         mode: Mode,
         folder: Path,
+        works: Works = _USUAL,
         *,
         name: str = "imds-proxy",
         environment: Mapping[str, str] | None = None,
-        port: int = 0,
         **sections: object,
     ) -> Iterator[Daemon]:
         """Run a daemon with empty caches for a mode (see `settings`). Its files go into `folder`."""
-        settings = self.settings(mode, folder, port=port, **sections)
+        settings = self.settings(mode, folder, works, **sections)
         with ExitStack() as stack:
             with self.namespace.entered():
                 daemon = stack.enter_context(
@@ -171,6 +172,18 @@ class World:
                     running_probe(command, environment, home, folder / "probe.stderr")
                 )
             yield probe
+
+
+def _container_keys(works: Works, workload: str, folder: Path) -> dict[str, object]:
+    wanted = works.listener.get("container")
+    if isinstance(wanted, dict):
+        return wanted
+    secrets = folder / "secrets"
+    secrets.mkdir(mode=0o700, exist_ok=True)
+    secret = secrets / workload
+    secret.touch(mode=0o600)
+    secret.write_text(f"{TOKEN}\n")
+    return {"secrets": str(secrets)}
 
 
 def _variables(mode: Mode, daemon: Daemon, token_file: Path) -> dict[str, str]:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.conformance.cache import PROBES
-from tests.conformance.clients import Cannot, Client, ClientUnavailableError, Works, usual_modes
+from tests.conformance.clients import (
+    RELATIVE_WITHOUT_TOKEN,
+    Cannot,
+    Client,
+    ClientUnavailableError,
+    Works,
+    usual_modes,
+)
 from tests.conformance.modes import Mode
 from tests.conformance.world import ROLE
 
@@ -18,6 +25,7 @@ _FOLDER = PROBES / "debian"
 _CONTAINER_MODES = (Mode.CONTAINER_TOKEN, Mode.CONTAINER_TOKEN_FILE, Mode.CONTAINER_RELATIVE)
 _FULL_URI_MODES = (Mode.CONTAINER_TOKEN, Mode.CONTAINER_TOKEN_FILE)
 _IMDS_ALONE = Cannot("it knows 169.254.169.254 alone")
+_NO_TOKEN_FILE = Cannot("this version reads no AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
 _NO_CONTAINERS = Cannot("it knows no container credentials")
 
 
@@ -37,7 +45,7 @@ CLIENTS = (
         name="awscli 2",
         language="debian",
         prepare=partial(_prepare, "awscli", "/usr/bin/aws", "sh", str(_FOLDER / "awscli.sh"), "/usr/bin/aws"),
-        modes=usual_modes(),
+        modes=usual_modes({Mode.CONTAINER_TOKEN_FILE: _NO_TOKEN_FILE}),
     ),
     Client(
         name="s3cmd",
@@ -60,16 +68,40 @@ CLIENTS = (
                 Mode.NAMESPACE: Works("`-o iam_role=ROLE,endpoint=REGION`"),
                 Mode.NAMESPACE_NO_REGION: Works("`-o iam_role=ROLE`; it asks S3"),
                 **dict.fromkeys((Mode.ENDPOINT, Mode.IPV6), _IMDS_ALONE),
-                **dict.fromkeys(_CONTAINER_MODES, Cannot("with `-o ecs` it sends no token")),
+                **dict.fromkeys(_CONTAINER_MODES, Cannot("see s3fs, ecs")),
             }
         ),
     ),
     Client(
-        name="s3fs with imdsv1only",
+        name="s3fs, iam_role=auto",
+        language="debian",
+        prepare=_script("s3fs", "iam_role=auto"),
+        modes=dict.fromkeys(Mode, Cannot("see s3fs"))
+        | {
+            Mode.NAMESPACE: Works(
+                "`-o iam_role=auto,endpoint=REGION`; in the daemon `list_without_token: true`",
+                listener={"list_without_token": True},
+            )
+        },
+    ),
+    Client(
+        name="s3fs, imdsv1only",
         language="debian",
         prepare=_script("s3fs", f"iam_role={ROLE},imdsv1only"),
         modes=dict.fromkeys(Mode, Cannot("see s3fs"))
         | {Mode.V1: Works("`-o iam_role=ROLE,imdsv1only`; in the daemon `imds_v1: true`")},
+    ),
+    Client(
+        name="s3fs, ecs",
+        language="debian",
+        prepare=_script("s3fs", "ecs"),
+        modes=dict.fromkeys(Mode, Cannot("see s3fs"))
+        | dict.fromkeys(_FULL_URI_MODES, Cannot("it knows no full URI"))
+        | {
+            Mode.CONTAINER_RELATIVE: Works(
+                f"`-o ecs`; {RELATIVE_WITHOUT_TOKEN.what_to_set}", listener=RELATIVE_WITHOUT_TOKEN.listener
+            )
+        },
     ),
     Client(
         name="AWS SDK for Ruby 3",
@@ -88,6 +120,7 @@ CLIENTS = (
                     "AWS_EC2_METADATA_SERVICE_ENDPOINT; this version asks port 80 whatever it says", port=80
                 ),
                 **dict.fromkeys(_FULL_URI_MODES, Cannot("this version knows no full URI")),
+                Mode.CONTAINER_RELATIVE: RELATIVE_WITHOUT_TOKEN,
             }
         ),
     ),
@@ -111,6 +144,7 @@ CLIENTS = (
                     {"CPL_AWS_EC2_API_ROOT_URL": "{endpoint}"},
                 ),
                 **dict.fromkeys(_FULL_URI_MODES, Cannot("this version knows no full URI")),
+                Mode.CONTAINER_RELATIVE: RELATIVE_WITHOUT_TOKEN,
             }
         ),
     ),
@@ -121,6 +155,7 @@ CLIENTS = (
         modes=usual_modes(
             {
                 Mode.NAMESPACE_NO_REGION: Cannot("it asks for no region, and signs for us-east-1"),
+                Mode.CONTAINER_TOKEN_FILE: _NO_TOKEN_FILE,
             }
         ),
     ),

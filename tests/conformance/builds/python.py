@@ -7,7 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.conformance.cache import PROBES, make_once, run_step
-from tests.conformance.clients import Cannot, Client, ClientUnavailableError, Works, usual_modes
+from tests.conformance.clients import (
+    RELATIVE_WITHOUT_TOKEN,
+    Cannot,
+    Client,
+    ClientUnavailableError,
+    Works,
+    usual_modes,
+)
 from tests.conformance.modes import WHAT_TO_SET, Mode
 
 if TYPE_CHECKING:
@@ -108,6 +115,7 @@ CLIENTS = (
                 Mode.IPV6: Works(
                     "`AWS_METADATA_ENDPOINT=http://[fd00:ec2::254]`", {"AWS_METADATA_ENDPOINT": "{endpoint}"}
                 ),
+                Mode.CONTAINER_RELATIVE: RELATIVE_WITHOUT_TOKEN,
                 Mode.CONTAINER_TOKEN: Cannot(
                     "it takes a full URI only with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
                 ),

@@ -6,10 +6,13 @@ import asyncio
 import logging
 import select
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from imds_proxy.config import ListenSettings
+from imds_proxy.daemon_threads import DaemonThreads
+from imds_proxy.errors import OverloadError
 from imds_proxy.sockets import (
     ACCEPTS_PER_ROUND,
     BACKLOG,
@@ -18,16 +21,16 @@ from imds_proxy.sockets import (
     open_listener,
     open_unix_listener,
 )
-from imds_proxy.tls import HANDSHAKE_SECONDS, load_certificate, server_context
+from imds_proxy.tls import Certificate, CertificateError, read_certificate
 from imds_proxy.web.listener import Listener
+from imds_proxy.web.tls_server import TLSServer
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
-    from imds_proxy.config import PeopleListenSettings, Settings, SocketAddress, TLSSettings
+    from imds_proxy.config import CertificateSettings, PeopleListenSettings, Settings, SocketAddress
     from imds_proxy.site import Site
     from imds_proxy.web.limits import CallerLimits
 
@@ -36,6 +39,9 @@ DRAIN_SECONDS = 0.5
 
 FINISH_SECONDS = 1.5
 """For answers that are still being waited for, and once more for those that then have to be cut off."""
+
+CERTIFICATE_PAUSE = 2.0
+"""Seconds between two looks at the files of certificates."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,15 +52,18 @@ class Bound:
 
     listen: ListenSettings | PeopleListenSettings
     sock: socket.socket
-    tls: ssl.SSLContext | None
+    certificate: Certificate | None
 
 
 @dataclass(slots=True)
 class _Open:
     listen: ListenSettings | PeopleListenSettings
+    sock: socket.socket
     listener: Listener
-    server: asyncio.Server
-    tls: ssl.SSLContext | None
+    server: asyncio.Server | TLSServer
+    certificate: Certificate | None
+    told: str | None = None
+    """What was said last of a certificate that could not be taken."""
 
 
 def bind(settings: Settings) -> list[Bound]:
@@ -76,18 +85,10 @@ class Listeners:
 
     async def start(self, sockets: list[Bound], site: Site) -> None:
         """Let the site answer on the sockets, and say so on stderr for each."""
-        loop = asyncio.get_running_loop()
         for bound in sockets:
             listener = Listener(site.service_for(bound.listen), self._limits)
-            server = await loop.create_server(
-                listener,
-                sock=bound.sock,
-                backlog=ACCEPTS_PER_ROUND,
-                ssl=bound.tls,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if bound.tls else None,
-            )
-            bound.sock.listen(BACKLOG)  # create_server takes its argument for the kernel's line too
-            self._open.append(_Open(bound.listen, listener, server, bound.tls))
+            server = await open_server(listener, bound)
+            self._open.append(_Open(bound.listen, bound.sock, listener, server, bound.certificate))
             announce(f"listening {bound_address(bound.sock)}")
 
     def hand_over(self, site: Site, settings: Settings) -> None:
@@ -101,7 +102,7 @@ class Listeners:
                 _log.warning("%s is no longer configured: needs a restart", _name_of(listen))
             else:
                 left.remove(listen)
-                _renew_certificate(one, listen)
+                _take_settings_of_tls(one, listen)
             one.listen = listen
             try:
                 one.listener.service = site.service_for(listen)
@@ -109,6 +110,26 @@ class Listeners:
                 one.listener.service = one.listener.service.closed()
         for listen in left:
             _log.warning("%s is not open yet: needs a restart", _name_of(listen))
+
+    async def watch_certificates(self) -> None:
+        """Take over certificates that were renewed in their files, until cancelled.
+
+        Files are read on a thread: one that hangs in a dead file system holds up nobody but this.
+        """
+        threads = DaemonThreads("certificates", most=1, longest_line=1)
+        while True:
+            await asyncio.sleep(CERTIFICATE_PAUSE)
+            for one in self._open:
+                certificate = one.certificate
+                if certificate is None:
+                    continue
+                try:
+                    found = await threads.run(partial(_read_if_changed, certificate))
+                except (CertificateError, OverloadError) as error:
+                    _keep_certificate(one, str(error))
+                else:
+                    if one.certificate is certificate:  # no reload was faster
+                        _take_certificate(one, found)
 
     async def stop_accepting(self) -> None:
         """Take in what waits in the kernel's line, and nothing more. Every answer ends its connection now."""
@@ -130,12 +151,21 @@ class Listeners:
         """Empty the line: asyncio accepts all of it at once, uvloop one a round."""
         line = select.poll()
         for one in self._open:
-            for sock in one.server.sockets:
-                line.register(sock, select.POLLIN)
+            line.register(one.sock, select.POLLIN)
         for _ in range(BACKLOG):
             if not line.poll(0):
                 return
             await asyncio.sleep(0)
+
+
+async def open_server(listener: Listener, bound: Bound) -> asyncio.Server | TLSServer:
+    """Let a listener answer on a socket."""
+    if bound.certificate is not None:
+        return TLSServer(listener, bound.sock, bound.certificate.context)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(listener, sock=bound.sock, backlog=ACCEPTS_PER_ROUND)
+    bound.sock.listen(BACKLOG)  # create_server takes its argument for the kernel's line too
+    return server
 
 
 def announce(line: str) -> None:
@@ -152,19 +182,22 @@ def _all_of(settings: Settings) -> Iterator[ListenSettings | PeopleListenSetting
 
 def _bind(listen: ListenSettings | PeopleListenSettings) -> Bound:
     if isinstance(listen, ListenSettings):
-        return Bound(listen, open_listener(listen.address), None)
+        certificate = _certificate(listen.tls, listen.address)
+        return Bound(listen, open_listener(listen.address), certificate)
     if listen.unix is not None:
         return Bound(listen, open_unix_listener(listen.unix, mode=listen.mode, group=listen.group), None)
     assert listen.address is not None
-    tls = _context(listen.tls, listen.address) if listen.tls is not None else None
-    return Bound(listen, open_listener(listen.address), tls)
+    certificate = _certificate(listen.tls, listen.address)
+    return Bound(listen, open_listener(listen.address), certificate)
 
 
-def _context(settings: TLSSettings, address: SocketAddress) -> ssl.SSLContext:
+def _certificate(settings: CertificateSettings | None, address: SocketAddress) -> Certificate | None:
+    if settings is None:
+        return None
     try:
-        return server_context(settings)
-    except (OSError, ValueError) as error:
-        raise ListenError(f"cannot listen on {address}: {settings.certificate}: {error}") from error
+        return read_certificate(settings)
+    except CertificateError as error:
+        raise ListenError(f"cannot listen on {address}: {error}") from error
 
 
 def _place_of(listen: ListenSettings | PeopleListenSettings) -> tuple[bool, SocketAddress | Path | None]:
@@ -179,16 +212,36 @@ def _name_of(listen: ListenSettings | PeopleListenSettings) -> str:
     return f"{'listen' if is_for_machines else 'people.listen'}: {place}"
 
 
-def _renew_certificate(one: _Open, listen: ListenSettings | PeopleListenSettings) -> None:
-    """Take over a certificate that was renewed in its files; what else TLS needs is fixed at the start."""
-    if isinstance(listen, ListenSettings) or isinstance(one.listen, ListenSettings):
-        return
-    if (one.tls is None) != (listen.tls is None) or (
-        listen.tls and one.listen.tls and listen.tls.client_ca != one.listen.tls.client_ca
-    ):
-        _log.warning("%s: tls has changed: needs a restart", _name_of(listen))
-    elif one.tls is not None and listen.tls is not None:
+def _take_settings_of_tls(one: _Open, listen: ListenSettings | PeopleListenSettings) -> None:
+    """Take over other files, and at once what is in the files; a switch to or from TLS needs a restart."""
+    if (one.certificate is None) != (listen.tls is None):
+        _log.warning("%s: tls has come or gone: needs a restart", _name_of(listen))
+    elif one.certificate is not None and listen.tls is not None:
+        certificate = replace(one.certificate, settings=listen.tls)
+        if listen.tls != one.certificate.settings:
+            certificate = replace(certificate, state=())  # other files, none of which was read
+        one.certificate = certificate
         try:
-            load_certificate(one.tls, listen.tls)
-        except (OSError, ValueError) as error:
-            _log.warning("%s: the old certificate is kept: %s", _name_of(listen), error)
+            _take_certificate(one, _read_if_changed(certificate))
+        except CertificateError as error:
+            _keep_certificate(one, str(error))
+
+
+def _read_if_changed(certificate: Certificate) -> Certificate:
+    return certificate if certificate.is_current() else read_certificate(certificate.settings)
+
+
+def _take_certificate(one: _Open, certificate: Certificate) -> None:
+    one.told = None
+    if certificate is one.certificate:
+        return
+    assert isinstance(one.server, TLSServer)
+    one.certificate = certificate
+    one.server.context = certificate.context
+    _log.info("%s: the certificate has changed", _name_of(one.listen))
+
+
+def _keep_certificate(one: _Open, why: str) -> None:
+    if why != one.told:
+        one.told = why
+        _log.warning("%s: the old certificate is kept: %s", _name_of(one.listen), why)

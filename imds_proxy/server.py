@@ -35,6 +35,7 @@ from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.limits import CallerLimits
 from imds_proxy.web.sign_on import SignOnState
 from imds_proxy.web.status import Readiness, build_status_app
+from imds_proxy.web.token_desk import TokenDesk
 
 if TYPE_CHECKING:
     import socket
@@ -110,6 +111,7 @@ class Server:
         self._is_serving = True
         self._start_task(self._load_boto3(self._site))
         self._start_task(self._keep_house())
+        self._start_task(self._listeners.watch_certificates())
 
     def _build_site(self, loaded: registry.Loaded) -> Site:
         assert loaded.configuration is not None
@@ -129,7 +131,7 @@ class Server:
             self._passing_key = passing_token_key()
         if configuration.settings.listen and not self._has_warned_of_key:
             self._has_warned_of_key = True
-            _log.warning("tokens.key_file is not set: IMDS tokens end with this process")
+            _log.warning("tokens.key_file is not set: tokens end with this process")
         return (self._passing_key,)
 
     async def _open_admin(self, admin: socket.socket | None, admin_socket: socket.socket | None) -> None:
@@ -137,7 +139,8 @@ class Server:
             await self._serve_status(build_status_app(self._metrics, self._readiness), admin)
             announce(f"listening {bound_address(admin)} (admin)")
         if admin_socket is not None:
-            app = build_status_app(self._metrics, self._readiness, self._explain)
+            desk = TokenDesk(lambda: self._site, self._clock)
+            app = build_status_app(self._metrics, self._readiness, self._explain, desk)
             await self._serve_status(app, admin_socket)
 
     async def _serve_status(self, app: web.Application, sock: socket.socket) -> None:
@@ -194,10 +197,10 @@ class Server:
         old.retire()
         self._start_task(self._load_boto3(site))
 
-    async def _explain(self, address: IPAddress, *, assumes: bool) -> Explanation:
+    async def _explain(self, address: IPAddress, workload: str | None, *, assumes: bool) -> Explanation:
         decisions = self._site.decisions
         sts = decisions.sts if assumes else None
-        return await explain(address, decisions.doors, sts=sts, clock=self._clock)
+        return await explain(address, decisions.doors, workload=workload, sts=sts, clock=self._clock)
 
     def _readiness(self) -> Readiness:
         own_key = self._site.decisions.sts.own_key_trouble

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imds_proxy.config import values
+from imds_proxy.config import tls_files, values
 from imds_proxy.config.written import parse_at
 from imds_proxy.model import canonical_address
 
@@ -28,6 +28,7 @@ def check(source: Source) -> Iterator[Fault]:
     for index, one in enumerate(listen if isinstance(listen, list) else ()):
         if isinstance(one, dict):
             yield from _warn_of_base_path(source, ("listen", index), one)
+            yield from tls_files.check(source, ("listen", index, "tls"))
             container = one.get("container")
             if isinstance(container, dict):
                 yield from _check_container(source, ("listen", index), one, container)

@@ -5,17 +5,16 @@ As in `checks`, all work on the tree as it was written. Each fault sits at the k
 
 from __future__ import annotations
 
-import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imds_proxy.config import files, people_values, values
+from imds_proxy.config import people_values, tls_files, values
 from imds_proxy.config.section import SECRET_HEADER
 from imds_proxy.config.written import parse_at
 from imds_proxy.directory.wire import check_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from imds_proxy.errors import Fault
     from imds_proxy.yaml_nodes import KeyPath
@@ -47,7 +46,7 @@ def check(source: Source) -> Iterator[Fault]:
     yield from _check_ldap(source)
     yield from _warn_of_the_unknowable(source)
     for path in _listeners(source):
-        yield from _check_tls_files(source, (*path, "tls"))
+        yield from tls_files.check(source, (*path, "tls"))
 
 
 def _listeners(source: Source) -> list[KeyPath]:
@@ -178,54 +177,3 @@ def _trusted(source: Source) -> list[values.IPNetwork | int]:
         parse_at(source, (*IDENTITY, "trusted", index), people_values.parse_trusted) for index in range(count)
     ]
     return [one for one in parsed if one is not None] if None not in parsed else []
-
-
-def _check_tls_files(source: Source, path: KeyPath) -> Iterator[Fault]:
-    unusable: set[str] = set()
-    found: dict[str, Path] = {}
-    for name in ("certificate", "key", "client_ca"):
-        file = parse_at(source, (*path, name), values.parse_path)
-        if file is None:
-            continue
-        found[name] = file
-        try:
-            files.check_readable(file)
-            if name == "key" and files.is_open_to_others(file):
-                yield source.fault((*path, name), files.describe_open_to_others(file))
-            elif name != "key":
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(file)
-        except files.FileError as error:
-            unusable.add(name)
-            yield source.fault((*path, name), str(error))
-        except ssl.SSLError:
-            unusable.add(name)
-            yield source.fault((*path, name), f"{file} has no certificate in PEM")
-    if found.keys() >= {"certificate", "key"} and not unusable & {"certificate", "key"}:
-        yield from _check_key(source, (*path, "key"), found["certificate"], found["key"])
-
-
-def _check_key(source: Source, path: KeyPath, certificate: Path, key: Path) -> Iterator[Fault]:
-    is_asked_for_password = False
-
-    def note_password() -> str:
-        nonlocal is_asked_for_password
-        is_asked_for_password = True
-        return ""
-
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=note_password)
-    except (ssl.SSLError, ValueError) as error:
-        if is_asked_for_password:
-            text = f"{key} has a password, and nobody is there to type it"
-        else:
-            text = _describe(error, certificate, key)
-        yield source.fault(path, text)
-
-
-def _describe(error: Exception, certificate: Path, key: Path) -> str:
-    reason = getattr(error, "reason", None)
-    if reason == "KEY_VALUES_MISMATCH":
-        return f"{key} is not the key of {certificate}"
-    if reason is None:  # OpenSSL's PEM reader gives none
-        return f"{key} has no private key in PEM"
-    return f"{key} and {certificate} can't be used: {reason}"

@@ -15,6 +15,8 @@ from imds_proxy.model import canonical_address
 from imds_proxy.web.peer import peer_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imds_proxy.model import IPAddress
     from imds_proxy.standing import Standing
     from imds_proxy.web.answer import Answer
@@ -27,7 +29,7 @@ EXCESS_SECONDS = 2.0
 """For which a connection beyond its caller's limit may ask, to hear 503."""
 
 FIRST_REQUEST_SECONDS = 10.0
-"""For which a new connection may stay without a whole request."""
+"""For which a new connection may stay without a whole request, its TLS handshake included."""
 
 _LONGEST_LINE = 8190
 
@@ -56,6 +58,7 @@ class Connection:
 
     __slots__ = (
         "allowance",
+        "hang_up",
         "has_asked",
         "is_admitted",
         "is_excess",
@@ -66,10 +69,14 @@ class Connection:
         "standing",
     )
 
-    def __init__(self, peer: IPAddress | None, local: IPAddress | None) -> None:
+    def __init__(
+        self, peer: IPAddress | None, local: IPAddress | None, hang_up: Callable[[], object]
+    ) -> None:
         self.peer = peer
         self.local_host = str(local) if local is not None else None
         """The address that was connected to, as Host would name it."""
+        self.hang_up = hang_up
+        """Ends the connection at once, without a word."""
         self.service: Service | None = None
         """The service that looked at the peer; another one (after a reload) looks again."""
         self.has_asked = False
@@ -144,23 +151,57 @@ class Listener(web.Server):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Note both ends of a new connection and whether its caller has too many."""
         super().connection_made(handler, transport)
+        expected = self._open.get(handler)
+        if expected is not None:
+            expected.hang_up = transport.abort
+            return
         connection = Connection(
             _address_of(transport.get_extra_info("peername")),
             _address_of(transport.get_extra_info("sockname")),
+            transport.abort,
         )
         sock = transport.get_extra_info("socket")
         connection.is_local = sock is not None and sock.family == socket.AF_UNIX
-        allowance = connection.allowance = self._allowance_of(connection, transport)
+        self._count(handler, connection, self._allowance_of(connection, transport))
+
+    def expect(self, peer: object, local: object, hang_up: Callable[[], object]) -> RequestHandler:
+        """Count a connection between two socket names that is not encrypted yet; return its protocol.
+
+        Its time runs from now on; `hang_up` ends what goes on until the protocol has its connection.
+        """
+        connection = Connection(_address_of(peer), _address_of(local), hang_up)
+        handler = self()
+        allowance = None if connection.peer is None else self.limits.allowance_of(connection.peer)
+        self._count(handler, connection, allowance)
+        return handler
+
+    def forget_unless_made(self, handler: RequestHandler) -> None:
+        """Give an expected connection back that has come to nothing."""
+        if handler in self._open and handler not in self._connections:
+            self._give_back(handler)
+
+    def pre_shutdown(self) -> None:
+        """End the connections that nobody is asking on."""
+        super().pre_shutdown()
+        for handler, connection in self._open.items():
+            if handler not in self._connections:
+                connection.hang_up()
+
+    def _count(self, handler: RequestHandler, connection: Connection, allowance: Allowance | None) -> None:
+        connection.allowance = allowance
         if allowance is not None:
             connection.is_excess = not self.limits.allow_connection(allowance)
         self._open[handler] = connection
         # Thousands that never ask would use up our file descriptors, which are everybody's.
         patience = EXCESS_SECONDS if connection.is_excess else FIRST_REQUEST_SECONDS
-        asyncio.get_running_loop().call_later(patience, self._drop_silent, connection, transport)
+        asyncio.get_running_loop().call_later(patience, self._drop_silent, connection)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Give the connection back to its caller's allowance."""
         super().connection_lost(handler, exc)
+        self._give_back(handler)
+
+    def _give_back(self, handler: RequestHandler) -> None:
         connection = self._open.pop(handler, None)
         if connection is not None and connection.allowance is not None:
             self.limits.end_connection(connection.allowance)
@@ -182,9 +223,9 @@ class Listener(web.Server):
         peer = connection.peer
         return connection.is_local or (peer is not None and self.service.guard.admits_peer(peer))
 
-    def _drop_silent(self, connection: Connection, transport: asyncio.Transport) -> None:
+    def _drop_silent(self, connection: Connection) -> None:
         if connection.is_excess or not connection.has_asked:
-            transport.abort()
+            connection.hang_up()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = self._open.get(request.protocol)

@@ -19,10 +19,9 @@ from imds_proxy import registry
 from imds_proxy.audit import Audit
 from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import Clock
-from imds_proxy.listeners import bind
+from imds_proxy.listeners import bind, open_server
 from imds_proxy.metrics import Metrics
 from imds_proxy.site import Site, Workshop, build_site
-from imds_proxy.sockets import ACCEPTS_PER_ROUND
 from imds_proxy.sts import StsThreads
 from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.limits import CallerLimits
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from imds_proxy.config import ListenSettings, PeopleListenSettings, Settings
     from imds_proxy.model import RoleSession
     from imds_proxy.web.sign_on import SignOn
+    from imds_proxy.web.tls_server import TLSServer
 
 TOKEN_KEYS = (b"k" * 32,)
 _START_TIME = 30
@@ -81,7 +81,7 @@ class RunningSite:
         self.loop: asyncio.AbstractEventLoop
         self._folder = folder
         self._audit_file = folder / "audit.jsonl"
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TLSServer] = []
         self._loads = 0
 
     def caller(
@@ -155,13 +155,9 @@ class RunningSite:
         await self.site.decisions.sts.load()
         for bound in bind(self._settings):
             listener = Listener(self.site.service_for(bound.listen), self.workshop.limits)
-            self._servers.append(
-                await self.loop.create_server(
-                    listener, sock=bound.sock, backlog=ACCEPTS_PER_ROUND, ssl=bound.tls
-                )
-            )
-            self.listeners.append(listener)
             self.ports.append(0 if bound.sock.family == socket.AF_UNIX else bound.sock.getsockname()[1])
+            self._servers.append(await open_server(listener, bound))
+            self.listeners.append(listener)
 
     def _build(
         self, settings: Mapping[str, object]

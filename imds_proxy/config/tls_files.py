@@ -1,0 +1,78 @@
+"""The files of a listener's TLS: what is wrong with them, at `check` and whenever they are read."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from imds_proxy.config import files, values
+from imds_proxy.config.written import parse_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from imds_proxy.errors import Fault
+    from imds_proxy.yaml_nodes import KeyPath
+    from imds_proxy.yaml_source import Source
+
+NAMES = ("certificate", "key", "client_ca")
+"""The settings that name the files; an authority for client certificates is not everywhere."""
+
+
+def check(source: Source, path: KeyPath) -> Iterator[Fault]:
+    """Return the faults of the files that the `tls` at `path` names, each at the key that names it."""
+    named = {name: parse_at(source, (*path, name), values.parse_path) for name in NAMES}
+    for name, text in find_faults({name: file for name, file in named.items() if file is not None}):
+        yield source.fault((*path, name), text)
+
+
+def find_faults(named: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
+    """Return which of the files (by the names of their settings) can't be used, and why."""
+    unusable: set[str] = set()
+    for name, file in named.items():
+        try:
+            files.check_readable(file)
+            if name == "key" and files.is_open_to_others(file):
+                yield name, files.describe_open_to_others(file)
+            elif name != "key":
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(file)
+        except files.FileError as error:
+            unusable.add(name)
+            yield name, str(error)
+        except ssl.SSLError:
+            unusable.add(name)
+            yield name, f"{file} has no certificate in PEM"
+        except OSError as error:  # gone since it was looked at
+            unusable.add(name)
+            yield name, f"{file} can't be read: {error.strerror}"
+    if named.keys() >= {"certificate", "key"} and not unusable & {"certificate", "key"}:
+        text = _fault_of_key(named["certificate"], named["key"])
+        if text is not None:
+            yield "key", text
+
+
+def _fault_of_key(certificate: Path, key: Path) -> str | None:
+    is_asked_for_password = False
+
+    def note_password() -> str:
+        nonlocal is_asked_for_password
+        is_asked_for_password = True
+        return ""
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=note_password)
+    except (OSError, ValueError) as error:
+        if is_asked_for_password:
+            return f"{key} has a password, and nobody is there to type it"
+        return _describe(error, certificate, key)
+    return None
+
+
+def _describe(error: Exception, certificate: Path, key: Path) -> str:
+    reason = getattr(error, "reason", None)
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"{key} is not the key of {certificate}"
+    if reason is None:  # OpenSSL's PEM reader gives none
+        return f"{key} has no private key in PEM"
+    return f"{key} and {certificate} can't be used: {reason}"

@@ -137,6 +137,8 @@ def shows_identity(below: tuple[str, ...], levels: Levels) -> bool:
     """Tell whether a path below a version shows anything that depends on more than the caller's address."""
     if below in _THE_SAME_FOR_ALL or below[:2] == ("meta-data", "services"):
         return False
+    if below[:2] == ("meta-data", "network"):
+        return levels.has_cards
     if below[:2] == ("meta-data", "placement"):
         keys = [_KEYS_OF_PLACEMENT[below[2]]] if len(below) > 2 else list(_KEYS_OF_PLACEMENT.values())
         return any(levels.needs_name(key) for key in keys)

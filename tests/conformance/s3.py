@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.standins.aws_process import IssuedSession
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_POLL = 0.02
+"""Seconds after which it sees that it shall end."""
 _MODIFIED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 
@@ -117,6 +119,8 @@ class S3:
             now = datetime.now(UTC) + self._ahead
             issued = self._find_session(access_key_id)
             check_signature(request, claim, issued.secret_access_key, now)
+            if claim.session_token is None:
+                raise SignatureError(403, "InvalidAccessKeyId", "A temporary key needs its session token")
             if claim.session_token != issued.session_token:
                 raise SignatureError(
                     400, "InvalidToken", "The provided token is malformed or otherwise invalid"
@@ -294,7 +298,7 @@ def running_s3(ask_issued: Callable[[], list[IssuedSession]]) -> Iterator[S3]:
     s3 = S3(ask_issued)
     server = _Server(s3)
     s3.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, name="S3", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(_POLL,), name="S3", daemon=True)
     thread.start()
     try:
         yield s3

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.conformance.cache import copy_probe, find_tool, make_once, run_step, text_of
-from tests.conformance.clients import Cannot, Client, Works, usual_modes
+from tests.conformance.clients import RELATIVE_WITHOUT_TOKEN, Cannot, Client, Works, usual_modes
 from tests.conformance.modes import Mode
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ CLIENTS = (
                     "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://[fd00:ec2::254]; it knows no mode",
                     environment={"AWS_EC2_METADATA_SERVICE_ENDPOINT": "{endpoint}"},
                 ),
-                Mode.CONTAINER_RELATIVE: Cannot(
-                    "with AWS_CONTAINER_CREDENTIALS_RELATIVE_URI it sends no token; "
-                    "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://169.254.170.2/... does the same with one"
-                ),
+                Mode.CONTAINER_RELATIVE: RELATIVE_WITHOUT_TOKEN,
                 Mode.V1: _TRIES_TOKEN,
             }
         ),

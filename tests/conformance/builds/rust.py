@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.conformance.cache import copy_probe, find_tool, make_once, run_step, text_of
-from tests.conformance.clients import Cannot, Client, Works, usual_modes
+from tests.conformance.clients import RELATIVE_WITHOUT_TOKEN, Cannot, Client, Works, usual_modes
 from tests.conformance.modes import Mode
 
 if TYPE_CHECKING:
@@ -71,11 +71,7 @@ CLIENTS = (
                     "takes a full URI only with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, and asks for "
                     "instance metadata without it"
                 ),
-                Mode.CONTAINER_RELATIVE: Cannot(
-                    "with AWS_CONTAINER_CREDENTIALS_RELATIVE_URI it sends no token; "
-                    "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://169.254.170.2/... with a token file does the "
-                    "same with one"
-                ),
+                Mode.CONTAINER_RELATIVE: RELATIVE_WITHOUT_TOKEN,
                 Mode.V1: Cannot(
                     "asks without a token only where TOKEN is a 403 and AWS_IMDSV1_FALLBACK is set"
                 ),

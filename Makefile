@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .cache/afp-cli/.made .cache/awscli/.made .cache/boto2/.made .cache/sdk/.made
 AXE := .cache/axe/.made
+READERS := .cache/ec2-metadata/.made
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 
 # Tried in this order. `make PYTHON=/path/to/python3.13 ...` says which to take.
@@ -27,7 +28,7 @@ test: $(VENV)/.test $(CLIENTS) ## Test without root and without system packages 
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-system: $(VENV)/.test $(AXE) ## Test with network namespaces, real servers, a browser (root; installs Debian packages)
+test-system: $(VENV)/.test $(AXE) $(READERS) .cache/boto2/.made ## Test with network namespaces, real servers, a browser (root; installs Debian packages)
 	@test "$$(id -u)" = 0 || { echo "make test-system needs root: it makes network namespaces" >&2; exit 1; }
 	tests/system/install-packages
 	@$(BIN)/python $(PIP_INSTALL) --editable '.[ldap]' \
@@ -98,7 +99,8 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.made
 .cache/sdk/.made: REQUIREMENTS = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", \
 	"rb"))["project"]["optional-dependencies"]["sdk"])')
 $(AXE): REQUIREMENTS = --no-deps axe-playwright-python==0.1.8
-$(CLIENTS) $(AXE): pyproject.toml | $(VENV)/.made
+$(READERS): REQUIREMENTS = 'ec2-metadata==3.0.0'
+$(CLIENTS) $(AXE) $(READERS): pyproject.toml | $(VENV)/.made
 	@echo "installing clients into $(@D)"
 	@$(BIN)/python -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) $(REQUIREMENTS)

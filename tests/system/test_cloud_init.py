@@ -13,6 +13,7 @@ from imds_proxy.naming import instance_id
 from tests.standins import manual
 from tests.standins.client_venvs import ClientUnavailableError
 from tests.standins.daemon import REGION
+from tests.system.lab.bind import CLOSED_SERVER
 from tests.system.lab.debian_suites import SUITES, unpack_package
 from tests.system.lab.first_boot import boot
 from tests.system.lab.gateway import make_settings
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.system
 PAGE = "docs/cloud-init.md"
 PYTHON = "/usr/bin/python3"
 MODULES = "configobj, jinja2, jsonpatch, jsonschema, oauthlib, requests, serial, yaml"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ops@valid.example"
+NO_ROLE = "no-such-role-boot"
 PROFILE = "arn:aws:iam::000123456789:instance-profile/roleprefix-tuvfoo"
 
 
@@ -56,10 +59,19 @@ def release(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gateway(lab: Laboratory) -> Iterator[Gateway]:
+def gateway(lab: Laboratory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """The page's daemon: IMDSv1 without a role on port 8775, the role behind a token on port 80."""
-    with lab.running_gateway(make_settings(lab.aws, **_sample("listen:"))) as gateway:
+    with lab.running_gateway(_settings(lab, tmp_path_factory.mktemp("user-data"))) as gateway:
         yield gateway
+
+
+def _settings(lab: Laboratory, folder: Path, **more: object) -> dict[str, object]:
+    """Return the page's settings, with its user-data in a folder."""
+    (user_data,) = [each for each in manual.blocks(PAGE) if each.kind == "text"]
+    (folder / "*.valid.example").write_text(user_data.text)
+    sample = _sample("listen:")
+    sample["metadata"]["user_data"] = str(folder)
+    return make_settings(lab.aws, **sample, **more)
 
 
 def test_bare_metal_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
@@ -68,13 +80,14 @@ def test_bare_metal_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_
     machine = lab.make_machine(gateway, name)
     before = lab.calls()
     booted = boot(OwnRoot(machine.namespace, tmp_path / "root", BARE_METAL), release, _sample("# /etc/cloud"))
+    asked = lab.calls()[len(before) :]
     assert booted.is_enabled
     assert booted.result == {"datasource": "DataSourceEc2", "errors": []}
     _assert_crawled(booted)
     assert not [url for url in booted.read_urls if "api/token" in url]
     _assert_identity(booted, name, machine.address)
     assert "iam" not in booted.metadata
-    assert lab.calls() == before
+    assert {(call.role_arn.rpartition("/")[2], call.access_key_id) for call in asked} <= {(NO_ROLE, None)}
 
 
 def test_a_machine_like_ec2_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
@@ -90,6 +103,37 @@ def test_a_machine_like_ec2_boots(lab: Laboratory, gateway: Gateway, release: Pa
     _assert_identity(booted, name, machine.address)
     assert list(booted.metadata["iam"]) == ["info"]
     assert booted.metadata["iam"]["info"]["InstanceProfileArn"] == PROFILE
+
+
+def test_a_machine_without_a_name_boots(
+    lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path
+) -> None:
+    """With an id made of its address and its keys: no host name, no user-data."""
+    machine = lab.make_machine(gateway)
+    booted = boot(OwnRoot(machine.namespace, tmp_path / "root", BARE_METAL), release, _sample("# /etc/cloud"))
+    assert booted.result == {"datasource": "DataSourceEc2", "errors": []}
+    _assert_crawled(booted)
+    assert booted.metadata["instance-id"] == instance_id(machine.address)
+    assert "local-hostname" not in booted.metadata
+    assert booted.root.read("/home/debian/.ssh/authorized_keys") == f"{KEY}\n"
+    assert not (booted.root.folder / "root/booted").exists()
+
+
+def test_without_sts_a_machine_boots(
+    lab: Laboratory, release: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What needs STS has its error below `iam/` alone: all else arrives at the first try."""
+    closed = {"sts_endpoint": f"http://{CLOSED_SERVER}:1"}
+    settings = _settings(lab, tmp_path_factory.mktemp("user-data"), aws_extra=closed)
+    with lab.running_gateway(settings) as gateway:
+        name = _take_name(4, release)
+        machine = lab.make_machine(gateway, name)
+        configuration = {"datasource_list": ["Ec2"], "network": {"config": "disabled"}}
+        booted = boot(OwnRoot(machine.namespace, tmp_path / "root", LIKE_EC2), release, configuration)
+    assert booted.result["errors"] == []
+    _assert_crawled(booted)
+    _assert_identity(booted, name, machine.address)
+    assert "iam" not in booted.metadata
 
 
 def test_nothing_runs_unasked(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
@@ -139,4 +183,13 @@ def _assert_identity(booted: Boot, name: str, address: str) -> None:
     assert known["instance_id"] == instance_id(name)
     assert (known["region"], known["availability_zone"]) == (REGION, f"{REGION}a")
     host = name.partition(".")[0]
+    assert booted.metadata["hostname"] == name
+    assert booted.metadata["tags"]["instance"] == {"Name": host, "site": "ham"}
     assert booted.root.read("/etc/hostname") == booted.root.read("/run/hostname") == f"{host}\n"
+    assert known["public_ssh_keys"] == [KEY]
+    assert booted.root.read("/home/debian/.ssh/authorized_keys") == f"{KEY}\n"
+    (root_key,) = booted.root.read("/root/.ssh/authorized_keys").splitlines()
+    assert root_key.endswith(KEY)
+    assert "command=" in root_key
+    assert booted.root.read("/etc/site") == f"ham {REGION} {host}\n"
+    assert (booted.root.folder / "root/booted").exists()

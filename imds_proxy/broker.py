@@ -124,7 +124,11 @@ class Broker:
         if standing.handed_key != credentials.access_key:
             if self._audit.is_behind and not is_promised:
                 return None
-            self._note_hand_out(standing, entry, credentials)
+            verdict = standing.verdict
+            if verdict is None or verdict.session != entry.session:
+                # Since LIST named the role, trouble or another verdict has come up.
+                verdict = standing.named_verdict
+            self._note_hand_out(standing, verdict, credentials)
         return credentials
 
     async def credentials(self, standing: Standing, role: str) -> Credentials:
@@ -143,7 +147,7 @@ class Broker:
             self._note_denial(standing, error)
             raise
         if standing.handed_key != credentials.access_key:
-            self._note_hand_out(standing, entry, credentials)
+            self._note_hand_out(standing, verdict, credentials)
         return credentials
 
     async def role_and_credentials(self, standing: Standing) -> tuple[RoleSession, Credentials]:
@@ -152,9 +156,9 @@ class Broker:
         The identity is looked up again and an overdue renewal waited for as at TOKEN. Raises Refusal or
         Trouble, after 0.85 s at the latest.
         """
-        _, session, entry, credentials = await self._offer_at_once(standing, improves=True)
+        verdict, session, _, credentials = await self._offer_at_once(standing, improves=True)
         if standing.handed_key != credentials.access_key:
-            self._note_hand_out(standing, entry, credentials)
+            self._note_hand_out(standing, verdict, credentials)
         return session, credentials
 
     async def verdict(self, standing: Standing) -> Verdict:
@@ -322,17 +326,15 @@ class Broker:
 
     # --- the records -------------------------------------------------------------------------------
 
-    def _note_hand_out(self, standing: Standing, entry: Entry, credentials: Credentials) -> None:
+    def _note_hand_out(self, standing: Standing, verdict: Verdict | None, credentials: Credentials) -> None:
         standing.handed_key = credentials.access_key
         self._metrics.hand_outs.add()
-        verdict = standing.verdict
-        if verdict is None or verdict.session != entry.session:
-            # Since LIST named the role, trouble or another verdict has come up.
-            verdict = standing.named_verdict
-        self._audit.note_hand_out(hand_out_record(standing.address, verdict, credentials))
+        record = hand_out_record(standing.address, verdict, credentials, workload=standing.workload)
+        self._audit.note_hand_out(record)
 
     def _note_denial(self, standing: Standing, error: Refusal | Trouble) -> None:
-        self._audit.note_denial(denial_record(standing.address, standing.verdict, error))
+        record = denial_record(standing.address, standing.verdict, error, workload=standing.workload)
+        self._audit.note_denial(record)
 
 
 def _contradicts(verdict: Verdict, earlier: Verdict) -> bool:

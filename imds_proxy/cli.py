@@ -10,25 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imds_proxy import __version__, people_commands
+from imds_proxy import __version__, people_commands, token_command
 from imds_proxy.errors import ConfigurationError, FederationError
 from imds_proxy.exit_statuses import EXIT_FAILED, EXIT_FAULTY, EXIT_REFUSED, EXIT_TROUBLE
+from imds_proxy.loading import admin_socket, config_option, load, path_of, socket_option
 
 if TYPE_CHECKING:
     from imds_proxy.explain import Explanation
-    from imds_proxy.registry import Loaded
 
 _STDERR = 2
 
 _EXIT_OF_OUTCOME = {"granted": 0, "refused": EXIT_REFUSED, "trouble": EXIT_TROUBLE}
-
-config_option = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="A YAML file, or a folder of them.  [default: $IMDS_PROXY_CONFIG, then /etc/imds-proxy]",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,11 +32,12 @@ def main() -> None:
     Try it:          imds-proxy demo
     A first config:  imds-proxy check --config my.yaml && imds-proxy serve --config my.yaml
     Why (not)?       imds-proxy explain 10.0.0.5
+    For containers:  imds-proxy token web.pods.example
     For people:      imds-proxy accounts
     """
 
 
-for _command in people_commands.COMMANDS:
+for _command in (token_command.token, *people_commands.COMMANDS):
     main.add_command(_command)
 
 
@@ -64,8 +57,8 @@ def serve(path: Path | None) -> None:
     _fill_standard_streams()
     from imds_proxy import log, server
 
-    path = _path_of(path)
-    loaded = _load(path)
+    path = path_of(path)
+    loaded = load(path)
     assert loaded.configuration is not None
     listener = log.start_log(loaded.configuration.settings.log.level)
     status = 0
@@ -93,8 +86,8 @@ def check(path: Path | None) -> None:
     Each fault is a line FILE:LINE: KEY: text on stderr.
     Exit status: 0 good (there may be warnings), 2 faulty.
     """
-    path = _path_of(path)
-    loaded = _load(path)
+    path = path_of(path)
+    loaded = load(path)
     assert loaded.configuration is not None
     settings = loaded.configuration.settings
     listeners = len(settings.listen) + (len(settings.people.listen) if settings.people else 0)
@@ -122,7 +115,7 @@ def config(path: Path | None, shows_schema: bool) -> None:
         return
     from imds_proxy import report
 
-    loaded = _load(_path_of(path))
+    loaded = load(path_of(path))
     assert loaded.configuration is not None
     for line in report.describe(loaded.configuration, loaded.providers):
         click.echo(line)
@@ -132,21 +125,17 @@ def config(path: Path | None, shows_schema: bool) -> None:
 @click.argument("address")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--workload", metavar="NAME", help="Who shows this workload's token from there.")
 @click.option("--assume", "assumes", is_flag=True, help="Really call STS, and say what it answers.")
 @click.option(
     "--offline", is_flag=True, help="Decide by the configuration here instead of asking the daemon."
 )
-@click.option(
-    "--socket",
-    "socket_path",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="The daemon's admin socket.  [default: admin.socket of the configuration]",
-)
+@socket_option
 def explain(
     address: str,
     path: Path | None,
     as_json: bool,
+    workload: str | None,
     assumes: bool,
     offline: bool,
     socket_path: Path | None,
@@ -160,20 +149,22 @@ def explain(
     """
     from imds_proxy import explain_client
     from imds_proxy.model import canonical_address
+    from imds_proxy.names import parse_workload
 
     try:
         caller = canonical_address(address)
     except ValueError:
         raise click.BadParameter(f"{address!r} is not an IP address", param_hint="ADDRESS") from None
+    if workload is not None and (workload := parse_workload(workload)) is None:
+        raise click.BadParameter("reads like a host name, such as web.pods.example", param_hint="--workload")
     try:
         if offline:
-            explanation = explain_client.explain_offline(caller, _load(_path_of(path)), assumes=assumes)
+            loaded = load(path_of(path))
+            explanation = explain_client.explain_offline(caller, loaded, workload=workload, assumes=assumes)
         else:
-            if socket_path is None:
-                loaded = _load(_path_of(path))
-                assert loaded.configuration is not None
-                socket_path = loaded.configuration.settings.admin.socket
-            explanation = explain_client.ask_daemon(caller, socket_path, assumes=assumes)
+            explanation = explain_client.ask_daemon(
+                caller, admin_socket(socket_path, path), workload=workload, assumes=assumes
+            )
     except FederationError as error:
         click.echo(f"imds-proxy: {error}", err=True)
         sys.exit(EXIT_TROUBLE)
@@ -210,24 +201,6 @@ def _fill_standard_streams() -> None:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _path_of(path: Path | None) -> Path:
-    from imds_proxy.config import default_path
-
-    return path or default_path(os.environ)
-
-
-def _load(path: Path) -> Loaded:
-    """Return what `path` configures; show its faults and end the program when it can't be used."""
-    from imds_proxy import registry
-
-    loaded = registry.load(path, os.environ)
-    for fault in loaded.faults:
-        click.echo(str(fault), err=True)
-    if loaded.configuration is None:
-        sys.exit(EXIT_FAULTY)
-    return loaded
 
 
 def _show(explanation: Explanation, *, as_json: bool, assumes: bool) -> None:

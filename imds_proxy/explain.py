@@ -23,6 +23,12 @@ class Door:
     address: str
     admits: Callable[[IPAddress], bool]
     judge: Judge
+    is_for_containers: bool = False
+    is_by_workload: bool = False
+    """Whether the name of the workload decides, which its token proves."""
+
+    def __str__(self) -> str:
+        return f"listener {self.address}" + (" (container credentials)" if self.is_for_containers else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +58,28 @@ class Explanation:
     expiration: str | None = None
 
 
-async def explain(address: IPAddress, doors: Sequence[Door], *, sts: Sts | None, clock: Clock) -> Explanation:
-    """Decide about the caller at `address` anew and say how it went; with `sts`, assume the role as well."""
+async def explain(
+    address: IPAddress,
+    doors: Sequence[Door],
+    *,
+    workload: str | None = None,
+    sts: Sts | None,
+    clock: Clock,
+) -> Explanation:
+    """Decide about the caller at `address` anew and say how it went; with `sts`, assume the role as well.
+
+    With `workload`, about who shows that workload's token from there, at a listener where its name decides.
+    """
     steps: list[str] = []
-    door = _find_door(address, doors, steps)
+    door = _find_door(address, workload, doors, steps)
     if door is None:
         reason = "no listener lets this address in"
+        if workload is not None:
+            reason = "no listener where the workload decides lets this address in"
+        elif any(one.admits(address) for one in doors):
+            reason = "no listener decides by this address: name the workload with --workload"
         return Explanation(str(address), "refused", reason, (*steps, f"refused: {reason}"))
-    verdict = await door.judge.decide(address, clock.monotonic())
+    verdict = await door.judge.decide(address, clock.monotonic(), workload)
     steps += _steps_of(verdict, door)
     explanation = _conclude(address, verdict, steps)
     if verdict.session is None or sts is None:
@@ -67,12 +87,19 @@ async def explain(address: IPAddress, doors: Sequence[Door], *, sts: Sts | None,
     return await _assume(explanation, verdict, sts)
 
 
-def _find_door(address: IPAddress, doors: Sequence[Door], steps: list[str]) -> Door | None:
+def _find_door(
+    address: IPAddress, workload: str | None, doors: Sequence[Door], steps: list[str]
+) -> Door | None:
     for door in doors:
-        if door.admits(address):
-            steps.append(f"listener {door.address}: {address} is in its callers")
+        if not door.admits(address):
+            steps.append(f"{door}: {address} is not in its callers, or in callers_except")
+        elif workload is None and door.is_by_workload:
+            steps.append(f"{door}: the workload decides, not the address; name it with --workload")
+        elif workload is not None and not door.is_by_workload:
+            steps.append(f"{door}: the address decides, not the workload")
+        else:
+            steps.append(f"{door}: {address} is in its callers")
             return door
-        steps.append(f"listener {door.address}: {address} is not in its callers, or in callers_except")
     return None
 
 

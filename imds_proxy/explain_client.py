@@ -27,11 +27,16 @@ _PATIENCE = 30.0
 _OK = 200
 
 
-def ask_daemon(address: IPAddress, path: Path | None, *, assumes: bool) -> Explanation:
+def ask_daemon(
+    address: IPAddress, path: Path | None, *, workload: str | None = None, assumes: bool
+) -> Explanation:
     """Return the daemon's explanation. Raises Trouble, naming `--offline`, when no daemon answers."""
     if path is None:
         raise Trouble("admin.socket is not set, so the daemon can't be asked; --offline decides without it")
-    query = urlencode({"address": str(address), "assume": "1" if assumes else "0"})
+    asked = {"address": str(address), "assume": "1" if assumes else "0"}
+    if workload is not None:
+        asked["workload"] = workload
+    query = urlencode(asked)
     connection = UnixConnection(path, timeout=_PATIENCE)
     try:
         connection.request("GET", f"/explain?{query}")
@@ -59,7 +64,9 @@ def parse_explanation(body: bytes) -> Explanation:
         raise Trouble("the daemon's answer is no explanation; is it another version?") from error
 
 
-def explain_offline(address: IPAddress, loaded: Loaded, *, assumes: bool) -> Explanation:
+def explain_offline(
+    address: IPAddress, loaded: Loaded, *, workload: str | None = None, assumes: bool
+) -> Explanation:
     """Return the explanation by this configuration, from here. Raises Trouble without name servers."""
     assert loaded.configuration is not None
     threads = StsThreads(threads=1)
@@ -73,6 +80,6 @@ def explain_offline(address: IPAddress, loaded: Loaded, *, assumes: bool) -> Exp
     )
     sts = decisions.sts if assumes else None
     try:
-        return asyncio.run(explain(address, decisions.doors, sts=sts, clock=SYSTEM_CLOCK))
+        return asyncio.run(explain(address, decisions.doors, workload=workload, sts=sts, clock=SYSTEM_CLOCK))
     finally:
         threads.close()

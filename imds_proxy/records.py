@@ -14,22 +14,30 @@ if TYPE_CHECKING:
     from imds_proxy.verdict import Verdict
 
 
-def hand_out_record(address: IPAddress, verdict: Verdict | None, credentials: Credentials) -> Record:
-    """Return the record of credentials that go to the caller at `address`, by which verdict."""
+def hand_out_record(
+    address: IPAddress, verdict: Verdict | None, credentials: Credentials, *, workload: str | None = None
+) -> Record:
+    """Return the record of credentials that go to the caller at `address`, by which verdict.
+
+    Of a `workload`, its name is on record whatever became of it.
+    """
     return replace(
-        _record_of(address, verdict, "granted"),
+        _record_of(address, verdict, "granted", workload),
         access_key_id=credentials.access_key,
         expiration=credentials.expiration,
         sts_request_id=credentials.request_id,
     )
 
 
-def denial_record(address: IPAddress, verdict: Verdict | None, error: Refusal | Trouble) -> Record:
+def denial_record(
+    address: IPAddress, verdict: Verdict | None, error: Refusal | Trouble, *, workload: str | None = None
+) -> Record:
     """Return the record of a refusal, or of trouble.
 
     What the verdict already says is not said twice: `error` is there for what came after it.
     """
-    record = _record_of(address, verdict, "refused" if isinstance(error, Refusal) else "trouble")
+    outcome = "refused" if isinstance(error, Refusal) else "trouble"
+    record = _record_of(address, verdict, outcome, workload)
     text = None if str(error) == record.reason else str(error)
     request_id = error.request_id if isinstance(error, AWSError | Refusal) else None
     return replace(record, error=text, sts_request_id=request_id)
@@ -78,13 +86,13 @@ def person_denial_record(
     )
 
 
-def _record_of(address: IPAddress, verdict: Verdict | None, outcome: str) -> Record:
-    record = Record(caller=str(address), outcome=outcome)
+def _record_of(address: IPAddress, verdict: Verdict | None, outcome: str, workload: str | None) -> Record:
+    record = Record(caller=str(address), outcome=outcome, name=workload)
     if verdict is None:
         return record
     record = replace(
         record,
-        name=verdict.names[0] if verdict.names else None,
+        name=verdict.names[0] if verdict.names else workload,
         reason=verdict.reason,
         stale=verdict.is_stale,
     )

@@ -62,6 +62,7 @@ class Server:
         self._metrics = Metrics()
         self._passing_key: bytes | None = None
         self._has_warned_of_key = False
+        self._is_key_kept = True
         self._admin: AdminSettings | None = None
         self._runners: list[web.AppRunner] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -125,6 +126,7 @@ class Server:
 
     def _token_keys(self, configuration: Configuration) -> tuple[bytes, ...]:
         keys = configuration.token_keys or own_token_keys(self._environ)
+        self._is_key_kept = bool(keys)
         if keys:
             return keys
         if self._passing_key is None:
@@ -139,7 +141,7 @@ class Server:
             await self._serve_status(build_status_app(self._metrics, self._readiness), admin)
             announce(f"listening {bound_address(admin)} (admin)")
         if admin_socket is not None:
-            desk = TokenDesk(lambda: self._site, self._clock)
+            desk = TokenDesk(lambda: self._site, lambda: self._is_key_kept, self._clock)
             app = build_status_app(self._metrics, self._readiness, self._explain, desk)
             await self._serve_status(app, admin_socket)
 

@@ -93,6 +93,8 @@ class Site:
     people: People | None
     tokens: TokenKeys
     workload_tokens: WorkloadTokens
+    takes_workload_tokens: bool
+    """Whether any listener does."""
     workload_secrets: Mapping[Path, WorkloadSecrets]
     tree: metadata_parts.TreeSettings
     workshop: Workshop
@@ -210,7 +212,13 @@ def build_decisions(
         for name, provider in providers.items()
     }
     doors = tuple(
-        Door(str(listen.address), _guard(listen).admits_peer, judges[listen.provider])
+        Door(
+            str(listen.address),
+            _guard(listen).admits_peer,
+            judges[listen.provider],
+            is_for_containers=listen.container is not None,
+            is_by_workload=listen.container is not None and listen.container.identity == "workload",
+        )
         for listen in settings.listen
     )
     return Decisions(identities, role_sessions, denied, judges, doors, sts)
@@ -253,6 +261,7 @@ def build_site(
         people=people,
         tokens=TokenKeys(token_keys),
         workload_tokens=WorkloadTokens(token_keys),
+        takes_workload_tokens=any(one.container and one.container.token for one in settings.listen),
         workload_secrets=configuration.workload_secrets,
         tree=metadata_parts.tree_settings(settings),
         workshop=workshop,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PREFIX = "imds-proxy-workload-"
 """By which people and secret scanners know what they have found."""
 
+SHORTEST_LIFE = 60
 LONGEST_LIFE = 365 * 86400
 """Seconds."""
 

@@ -1,4 +1,4 @@
-"""The admin pages: /healthz, /readyz, /metrics; on the admin socket /explain as well. Never for callers."""
+"""The admin pages: /healthz, /readyz, /metrics; on the socket /explain and /token. Never for callers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
     from imds_proxy.explain import Explanation
     from imds_proxy.model import IPAddress
+    from imds_proxy.web.token_desk import TokenDesk
 
 
 class Explainer(Protocol):
     """Whoever can explain a decision."""
 
-    async def __call__(self, address: IPAddress, *, assumes: bool) -> Explanation:
-        """Return the explanation for the caller at `address`, with an AssumeRole if wanted."""
+    async def __call__(self, address: IPAddress, workload: str | None, *, assumes: bool) -> Explanation:
+        """Return the explanation for the caller at `address`, or for a workload there, with an AssumeRole if
+        wanted.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,9 @@ def build_status_app(
     metrics: Metrics,
     readiness: Callable[[], Readiness],
     explain: Explainer | None = None,
+    token_desk: TokenDesk | None = None,
 ) -> web.Application:
-    """Return the pages for the admin address, or with `explain` those of the admin socket."""
+    """Return the pages for the admin address, or with the other two those of the admin socket."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -63,7 +67,8 @@ def build_status_app(
             address = canonical_address(request.query["address"])
         except (KeyError, ValueError):
             raise web.HTTPBadRequest(text="address: not an IP address\n") from None
-        explanation = await explain(address, assumes=request.query.get("assume") == "1")
+        workload = request.query.get("workload") or None
+        explanation = await explain(address, workload, assumes=request.query.get("assume") == "1")
         return web.json_response(asdict(explanation), dumps=json.dumps)
 
     app = web.Application()
@@ -72,4 +77,6 @@ def build_status_app(
     )
     if explain is not None:
         app.router.add_get("/explain", show_explanation)
+    if token_desk is not None:
+        app.router.add_post("/token", token_desk.answer)
     return app

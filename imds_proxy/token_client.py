@@ -1,0 +1,81 @@
+"""How `imds-proxy token` gets a workload's token from the running daemon, and where it puts it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imds_proxy.errors import Refusal, Trouble
+from imds_proxy.unix_http import UnixConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class MintedToken:
+    """A token, and what the daemon says of it."""
+
+    token: str = field(repr=False)
+    expiration: str
+    """`YYYY-MM-DDTHH:MM:SSZ`."""
+    warnings: tuple[str, ...]
+
+
+def mint(path: Path | None, workload: str, networks: Sequence[str], seconds: int) -> MintedToken:
+    """Return a new token. Raises Trouble without a daemon at `path`, Refusal when it makes no such one."""
+    if path is None:
+        raise Trouble("admin.socket is not set, so the daemon can't be asked")
+    order = json.dumps({"workload": workload, "networks": list(networks), "seconds": seconds})
+    connection = UnixConnection(path, timeout=_PATIENCE)
+    try:
+        connection.request("POST", "/token", order, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise Trouble(f"no daemon answers on {path} ({error})") from error
+    finally:
+        connection.close()
+    if response.status == HTTPStatus.BAD_REQUEST:
+        raise Refusal(body.decode(errors="replace").strip())
+    try:
+        if response.status != HTTPStatus.OK:
+            raise ValueError(response.status)
+        fields = json.loads(body)
+        return MintedToken(fields["token"], fields["expiration"], tuple(fields["warnings"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise Trouble(
+            f"the daemon on {path} gave no token ({response.status}); is it another version?"
+        ) from error
+
+
+def write_token(token: str, path: Path) -> None:
+    """Put a token into a file of mode 0600, all at once, without a newline. Raises OSError.
+
+    Whoever owns the file that is replaced owns the new one: a container's user may be another than ours.
+    """
+    before = None
+    with suppress(FileNotFoundError):
+        before = path.stat()
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(token.encode("ascii"))
+            stream.flush()
+            os.fsync(stream.fileno())
+            own = os.fstat(stream.fileno())
+            if before is not None and (before.st_uid, before.st_gid) != (own.st_uid, own.st_gid):
+                os.fchown(stream.fileno(), before.st_uid, before.st_gid)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink()
+        raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from tests.standins.daemon import REGION
 from tests.system.lab.bind import CLOSED_SERVER
 from tests.system.lab.debian_suites import SUITES, unpack_package
 from tests.system.lab.first_boot import boot
-from tests.system.lab.gateway import make_settings
+from tests.system.lab.gateway import make_listener, make_settings
 from tests.system.lab.own_root import BARE_METAL, LIKE_EC2, OwnRoot
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def gateway(lab: Laboratory, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield gateway
 
 
-def _settings(lab: Laboratory, folder: Path, **more: object) -> dict[str, object]:
+def _settings(lab: Laboratory, folder: Path, **more: object) -> dict[str, Any]:
     """Return the page's settings, with its user-data in a folder."""
     (user_data,) = [each for each in manual.blocks(PAGE) if each.kind == "text"]
     (folder / "*.valid.example").write_text(user_data.text)
@@ -86,6 +88,7 @@ def test_bare_metal_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_
     _assert_crawled(booted)
     assert not [url for url in booted.read_urls if "api/token" in url]
     _assert_identity(booted, name, machine.address)
+    assert _network_files(booted) == []
     assert "iam" not in booted.metadata
     assert {(call.role_arn.rpartition("/")[2], call.access_key_id) for call in asked} <= {(NO_ROLE, None)}
 
@@ -136,6 +139,49 @@ def test_without_sts_a_machine_boots(
     assert "iam" not in booted.metadata
 
 
+def test_over_ipv6(lab: Laboratory, release: Path, tmp_path: Path) -> None:
+    """A machine whose IPv6 address alone has a name asks at [fd00:ec2::254]; its user-data is compressed."""
+    folder = tmp_path / "user-data"
+    folder.mkdir()
+    settings = _settings(lab, folder)
+    settings["listen"] = [make_listener("[fd00:ec2::254]:80", provider="boot", imds_v1=True)]
+    (file,) = folder.iterdir()
+    file.write_bytes(gzip.compress(file.read_bytes()))
+    configuration = _sample("# /etc/cloud")
+    configuration["datasource"]["Ec2"]["metadata_urls"] = ["http://[fd00:ec2::254]"]
+    with lab.running_gateway(settings) as gateway:
+        machine = lab.make_machine(gateway)
+        name = _take_name(5, release)
+        lab.names.register(machine.address_v6, name)
+        booted = boot(OwnRoot(machine.namespace, tmp_path / "root", BARE_METAL), release, configuration)
+    assert booted.result == {"datasource": "DataSourceEc2", "errors": []}
+    _assert_crawled(booted)
+    assert booted.metadata["ipv6"] == machine.address_v6
+    assert "local-ipv4" not in booted.metadata
+    _assert_arrived(booted, name)
+
+
+def test_network_card_of_the_settings(lab: Laboratory, release: Path, tmp_path: Path) -> None:
+    """Where the settings know a machine's card, cloud-init, when it is let, makes DHCP of it."""
+    name = _take_name(6, release)
+    folder = tmp_path / "user-data"
+    folder.mkdir()
+    settings = _settings(lab, folder)
+    address = f"10.77.81.{SUITES.index(_suite_of(release)) + 1}"
+    mac = "02:00:" + IPv4Address(address).packed.hex(":")  # as the laboratory gives them out
+    settings["metadata"]["hosts"] = {name: {"mac": mac}}
+    with lab.running_gateway(settings) as gateway:
+        machine = lab.make_machine(gateway, name, address=address)
+        configuration = _sample("# /etc/cloud")
+        del configuration["network"]
+        booted = boot(OwnRoot(machine.namespace, tmp_path / "root", BARE_METAL), release, configuration)
+    assert booted.result == {"datasource": "DataSourceEc2", "errors": []}
+    _assert_crawled(booted)
+    _assert_identity(booted, name, address)
+    (written,) = [text for text in _network_files(booted) if mac in text]
+    assert "dhcp" in written.lower()
+
+
 def test_nothing_runs_unasked(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
     """Without a configuration bare metal is no machine for cloud-init, which then does not run at all."""
     machine = lab.make_machine(gateway, _take_name(2, release))
@@ -157,8 +203,11 @@ def test_no_token_no_data(lab: Laboratory, gateway: Gateway, release: Path, tmp_
 
 def _take_name(number: int, release: Path) -> str:
     # Names belong to one test each; all of them give the same role.
-    suite = next(index for index, suite in enumerate(SUITES) if release.name.endswith(suite))
-    return f"tuvfoo{10 * suite + number:02}.valid.example"
+    return f"tuvfoo{10 * SUITES.index(_suite_of(release)) + number:02}.valid.example"
+
+
+def _suite_of(release: Path) -> str:
+    return release.name.rpartition("-")[2]
 
 
 def _assert_crawled(booted: Boot) -> None:
@@ -170,15 +219,26 @@ def _assert_crawled(booted: Boot) -> None:
     assert [text for text in texts if b"SecretAccessKey" in text] == []
 
 
+def _network_files(booted: Boot) -> list[str]:
+    """Return the texts of the configurations that Debian's ways of making a network read."""
+    etc = booted.root.folder / "etc"
+    folders = [etc / "network", etc / "netplan", etc / "systemd/network"]
+    return [file.read_text("utf-8") for folder in folders for file in folder.rglob("*") if file.is_file()]
+
+
 def _files(root: Path) -> list[Path]:
     written = ("etc", "home", "root", "run", "var")
     return [file for folder in written for file in (root / folder).rglob("*") if file.is_file()]
 
 
 def _assert_identity(booted: Boot, name: str, address: str) -> None:
+    assert booted.metadata["local-ipv4"] == address
+    _assert_arrived(booted, name)
+
+
+def _assert_arrived(booted: Boot, name: str) -> None:
     assert booted.metadata["instance-id"] == instance_id(name)
     assert booted.metadata["local-hostname"] == name
-    assert booted.metadata["local-ipv4"] == address
     known = booted.instance_data["v1"]
     assert known["instance_id"] == instance_id(name)
     assert (known["region"], known["availability_zone"]) == (REGION, f"{REGION}a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -44,6 +45,7 @@ MACHINES = {
     "ohai": ("tuvfoo33", "10.77.80.4"),
     "boto 2": ("tuvfoo34", "10.77.80.5"),
 }
+ODD_TAG = "a+b-c=d.e,f_g:h@0=1"
 CRAWLERS = {way: f"tuvfoo{number}.{DOMAIN}" for number, way in enumerate(WAYS, start=35)}
 
 
@@ -62,7 +64,11 @@ METADATA = {
         "tags": {"Name": "{host}", "site:rack": "ham+7", "role": "{role}", "empty": ""},
     },
     "domains": {DOMAIN: {"reservation_id": "r-0123456789abcdef0"}},
-    "hosts": {f"{host}.{DOMAIN}": {"mac": _mac_of(address)} for host, address in MACHINES.values()},
+    "hosts": {
+        **{f"{host}.{DOMAIN}": {"mac": _mac_of(address)} for host, address in MACHINES.values()},
+        # All that a key may have in it; to boto 2 and ohai an equals sign is a public key, on EC2 too.
+        **{CRAWLERS[way]: {"tags": {ODD_TAG: "odd"}} for way in ("cloud-init", "facter")},
+    },
 }
 
 
@@ -109,6 +115,8 @@ def test_all_that_is_listed_is_served(
     per_version = {path.partition("/")[2].partition("/")[2] for path in leaves}
     assert len(leaves) == len(VERSIONS) * len(per_version)
     assert ("meta-data/iam/info" in per_version) is is_known
+    has_odd_tag = is_known and way in {"cloud-init", "facter"}
+    assert bool([path for path in per_version if unquote(path).endswith(f"/{ODD_TAG}")]) is has_odd_tag
 
 
 @pytest.mark.parametrize("way", ["cloud-init", "facter"])

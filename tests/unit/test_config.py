@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from imds_proxy import config, registry
 from imds_proxy.config import Configuration, SocketAddress, read_configuration
+from imds_proxy.metadata.templates import literal, parse_template
 from imds_proxy.model import Account
 from tests.standins.privileges import without_privileges
 
@@ -88,6 +89,28 @@ def test_defaults(tmp_path: Path) -> None:
         },
         "hosts": {},
         "deny": (),
+        "metadata": {
+            "defaults": {
+                "ami_id": literal("ami-00000000000000000"),
+                "ami_launch_index": literal("0"),
+                "availability_zone": parse_template("{region}a"),
+                "availability_zone_id": None,
+                "group_name": None,
+                "hostname": parse_template("{name}"),
+                "instance_id": None,
+                "instance_life_cycle": literal("on-demand"),
+                "instance_type": literal("bare.metal"),
+                "profile": literal("default-hvm"),
+                "public_keys": {},
+                "region": None,
+                "reservation_id": None,
+                "security_groups": (literal("default"),),
+                "tags": {},
+            },
+            "domains": {},
+            "hosts": {},
+            "user_data": None,
+        },
         "tokens": {"key_file": None},
         "audit": {"file": "-"},
         "admin": {"address": None, "socket": None},
@@ -334,6 +357,7 @@ def test_there_are_the_examples_that_the_manual_names() -> None:
         "gateway.yaml",
         "containers.yaml",
         "people.yaml",
+        "this-host.yaml",
     }
 
 

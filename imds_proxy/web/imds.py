@@ -120,7 +120,8 @@ class MetadataService:
             return Answer(empty_page(403) if is_dated_token else empty_page(405, _ALLOW_READ))
         life: int | None = None
         given = request.headers.getall(TOKEN_HEADER, ())
-        is_open = self._imds_v1 or (self._list_without_token and target.kind is Kind.ROLE_LIST)
+        is_list = target.kind is Kind.ROLE_LIST and not target.is_extended
+        is_open = self._imds_v1 or (self._list_without_token and is_list)
         if given or not is_open:
             life = self._remaining_life(given, connection.peer)
             if life is None:

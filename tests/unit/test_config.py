@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from imds_proxy import config, registry
 from imds_proxy.config import Configuration, SocketAddress, read_configuration
-from imds_proxy.metadata.templates import literal, parse_template
 from imds_proxy.model import Account
 from tests.standins.privileges import without_privileges
 
@@ -45,7 +44,7 @@ def _read(folder: Path, text: str, environ: dict[str, str] | None = None) -> Con
 def test_defaults(tmp_path: Path) -> None:
     """What the manual promises for everything that is left out."""
     configuration = _read(tmp_path, LEAST)
-    assert configuration.settings.model_dump() == {
+    assert configuration.settings.model_dump(exclude={"metadata"}) == {
         "listen": (
             {
                 "address": SocketAddress(IPv4Address("127.0.0.1"), 0),
@@ -89,33 +88,33 @@ def test_defaults(tmp_path: Path) -> None:
         },
         "hosts": {},
         "deny": (),
-        "metadata": {
-            "defaults": {
-                "ami_id": literal("ami-00000000000000000"),
-                "ami_launch_index": literal("0"),
-                "availability_zone": parse_template("{region}a"),
-                "availability_zone_id": None,
-                "group_name": None,
-                "hostname": parse_template("{name}"),
-                "instance_id": None,
-                "instance_life_cycle": literal("on-demand"),
-                "instance_type": literal("bare.metal"),
-                "profile": literal("default-hvm"),
-                "public_keys": {},
-                "region": None,
-                "reservation_id": None,
-                "security_groups": (literal("default"),),
-                "tags": {},
-            },
-            "domains": {},
-            "hosts": {},
-            "user_data": None,
-        },
         "tokens": {"key_file": None},
         "audit": {"file": "-"},
         "admin": {"address": None, "socket": None},
         "limits": {"connections": 256, "requests_per_second": 2000},
         "log": {"level": "info"},
+    }
+    assert configuration.settings.metadata.model_dump(mode="json") == {
+        "defaults": {
+            "ami_id": "ami-00000000000000000",
+            "ami_launch_index": "0",
+            "availability_zone": "{region}a",
+            "availability_zone_id": None,
+            "group_name": None,
+            "hostname": "{name}",
+            "instance_id": None,
+            "instance_life_cycle": "on-demand",
+            "instance_type": "bare.metal",
+            "profile": "default-hvm",
+            "public_keys": {},
+            "region": None,
+            "reservation_id": None,
+            "security_groups": ["default"],
+            "tags": {},
+        },
+        "domains": {},
+        "hosts": {},
+        "user_data": None,
     }
     assert configuration.accounts == {}
     assert configuration.secret_key is None

@@ -57,6 +57,35 @@ listen: {address: 127.0.0.1}    #! listen: must be a list
 listen:
   - 127.0.0.1                   #! listen[0]: must be a map (KEY: VALUE)
 """,
+    "a container endpoint without a token": """
+listen:
+  - address: 127.0.0.1
+    container:
+      token: No
+      secrets: /nowhere         #! listen[0].container.secrets: has no meaning with `token: false` #! listen[0].container.secrets: /nowhere can't be read: No such file or directory
+      identity: workload        #! listen[0].container.identity: workload needs a token that proves which one it is
+""",
+    "a container endpoint and metadata": """
+listen:
+  - address: 10.0.0.1:80        #! listen[0].address: warning: SDKs fetch container credentials by plain http from loopback, 169.254.170.2, 169.254.170.23 and [fd00:ec2::23] only, not from 10.0.0.1: set tls beside it
+    callers: [10.0.0.0/8]
+    container: {}
+    imds_v1: true               #! listen[0].imds_v1: has no meaning beside container: no metadata is served here
+    list_without_token: false   #! listen[0].list_without_token: has no meaning beside container: no metadata is served here
+    base_path: /afp             #! listen[0].base_path: has no meaning beside container: no metadata is served here
+    hop_limit: 1                #! listen[0].hop_limit: has no meaning beside container: no metadata is served here
+  - {address: "169.254.170.2:80", callers: [10.0.0.0/8], container: {}}
+  - {address: "[fd00:ec2::23]:80", callers: [10.0.0.0/8], container: {}}
+  - {address: "0.0.0.0:81", callers: [10.0.0.0/8], container: {}}
+""",
+    "a container's path": """
+listen:
+  - address: 127.0.0.1
+    container:
+      path: v1/credentials      #! listen[0].container.path: 'v1/credentials' is not a path such as /v1/credentials: a slash before each segment and none at the end, segments of A-Z a-z 0-9 - . _ ~ and neither . nor ..
+      identity: host            #! listen[0].container.identity: must be 'address' or 'workload'
+      paht: /v1                 #! listen[0].container.paht: unknown key; did you mean path?
+""",
     "an empty entry": """
 listen:
   -                             #! listen[0]: has no value; leave the key out for the default, or write [] for an empty list
@@ -66,7 +95,7 @@ listen:
   - address: 127.0.0.1
     caller: []                  #! listen[0].caller: unknown key; did you mean callers?
     x: 1                        #! listen[0].x: unknown key; known here: address, base_path, callers, callers_except, container, hop_limit, hosts, imds_v1, list_without_token, provider, tls
-persons: []                     #! persons: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, people, provider, providers, tokens
+persons: []                     #! persons: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, metadata, people, provider, providers, tokens
 acounts: {}                     #! acounts: unknown key; did you mean accounts?
 admin: {adress: 1}              #! admin.adress: unknown key; did you mean address?
 """,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+from multidict import istr
 
 from imds_proxy.model import canonical_address
 from imds_proxy.web.peer import peer_of
@@ -32,6 +34,12 @@ FIRST_REQUEST_SECONDS = 10.0
 """For which a new connection may stay without a whole request, its TLS handshake included."""
 
 _LONGEST_LINE = 8190
+
+_END_OF_HEAD = re.compile(rb"\n\r\n|\A\r?\n")
+"""Also one whose beginning has come before."""
+
+_UPGRADE = istr("Upgrade")
+_CODING = istr("Transfer-Encoding")
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +104,20 @@ class _Handler(RequestHandler):
     def __init__(self, listener: Listener, **settings: Any) -> None:
         super().__init__(listener, **settings)
         self._listener = listener
+
+    def data_received(self, data: bytes) -> None:
+        """Take in requests one by one: of several at once, aiohttp forgets those in front of a faulty one."""
+        start = 0
+        for found in _END_OF_HEAD.finditer(data):
+            # Once aiohttp has stopped reading it wants no more, and keeps what comes nevertheless for later.
+            if found.end() == len(data) or not self._is_reading():
+                break
+            super().data_received(data[start : found.end()])
+            start = found.end()
+        super().data_received(data[start:])
+
+    def _is_reading(self) -> bool:
+        return self.transport is not None and self.transport.is_reading()
 
     def handle_error(
         self,
@@ -233,7 +255,10 @@ class Listener(web.Server):
             raise ConnectionResetError("the connection is gone")
         connection.has_asked = True
         response = await self.service.answer(request, connection)
-        if self.is_draining:
+        headers = request.headers
+        # aiohttp loses what follows an upgrade that is declined, and takes a trailer of chunks for a header of
+        # the next request.
+        if self.is_draining or _UPGRADE in headers or _CODING in headers:
             response.force_close()
         return response
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,18 @@ GOOD = f"GET {ROLES_PATH} HTTP/1.1\r\nHost: 169.254.169.254\r\n".encode()
 MALFORMED = {
     "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "unknown method": b"FROB / HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n",
+    "an HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(189),
+    "the PROXY protocol": b"PROXY TCP4 127.0.0.2 127.0.0.1 4711 80\r\n" + GOOD + b"\r\n",
+    "lines that end in LF": GOOD.replace(b"\r\n", b"\n") + b"\n",
+    "a CR in a header": GOOD + b"X-Y: SECRET\rHost: 169.254.169.254\r\n\r\n",
+    "two hosts": GOOD + b"Host: 169.254.169.254\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "chunks, then length": GOOD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+    "chunked twice": GOOD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "chunked, but not last": GOOD + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "a backslash for a slash": b"GET \\latest HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n",
+    "a NUL in a path": b"GET /\0 HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n",
     "HTTP/9.9": b"GET / HTTP/9.9\r\nHost: 169.254.169.254\r\n\r\n",
     "a header without a colon": GOOD + b"X-aws-ec2-metadata-token SECRET\r\n\r\n",
     "a header with a NUL": GOOD + b"X-aws-ec2-metadata-token: SEC\0RET\r\n\r\n",
@@ -77,15 +90,40 @@ def test_targets_that_are_no_path(method: str, target: str, shared_site: Running
     "headers", [("Upgrade: websocket", "Connection: Upgrade"), ("Upgrade: h2c", "Connection: upgrade")]
 )
 def test_upgrades_are_declined(headers: tuple[str, str], shared_site: RunningSite) -> None:
-    """An upgrade is not taken up: the request is answered as if nothing had been asked, the next one too."""
+    """An upgrade is not taken up: the request is answered as if nothing had been asked, and is the last."""
     caller = shared_site.caller(FOO, listener=V1)
     extra = [(name, value) for name, _, value in (header.partition(": ") for header in headers)]
     region = caller.render("GET", "/latest/meta-data/placement/region", *extra)
     with caller.connected() as connection:
-        connection.send(region)
+        connection.send(region + caller.render("GET", "/latest/meta-data/local-ipv4"))
+        answer = connection.read_answer()
+        assert (answer.text, answer.header("Connection")) == ("eu-central-1", "close")
+        assert connection.read_to_end() == b""
+
+
+def test_whole_requests_before_a_malformed_one(shared_site: RunningSite) -> None:
+    """They are answered, also when all came in one packet; after the 400 comes nothing."""
+    caller = shared_site.caller(FOO, listener=V1)
+    region = caller.render("GET", "/latest/meta-data/placement/region")
+    for faulty in MALFORMED.values():
+        with caller.connected() as connection:
+            connection.send(region * 3 + faulty)
+            assert [connection.read_answer().status for _ in range(4)] == [200, 200, 200, 400]
+            assert connection.read_to_end() == b""
+
+
+@pytest.mark.parametrize("trailer", [f"{TOKEN_HEADER}: x", "Host: attacker.example", "Via: 1.1 x"])
+def test_trailers_are_nobodys_headers(trailer: str, shared_site: RunningSite) -> None:
+    """What stands behind a chunked body is no header of the next request: that has no next one."""
+    caller = shared_site.caller(FOO, listener=V1)
+    body = f"3;x=y\r\nabc\r\n0\r\n{trailer}\r\n\r\n".encode()
+    region = "/latest/meta-data/placement/region"
+    with caller.connected() as connection:
+        connection.send(caller.render("GET", region, ("Transfer-Encoding", "chunked")) + body)
         assert connection.read_answer().text == "eu-central-1"
-        connection.send(caller.render("GET", "/latest/meta-data/local-ipv4"))
-        assert connection.read_answer().text == FOO
+        with suppress(OSError):
+            connection.send(caller.render("GET", region))
+        assert connection.read_to_end() == b""
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])

@@ -163,7 +163,9 @@ def test_put_with_and_without_a_length(length: str, shared_site: RunningSite) ->
 
 
 def test_put_chunked_with_continue(shared_site: RunningSite) -> None:
-    """s3fs waits for `100 Continue` before it ends its empty chunked PUT; then the connection goes on."""
+    """s3fs waits for `100 Continue` before it ends its empty chunked PUT. With chunks in a request its answer
+    is the last of a connection: what stands behind them would be taken for a part of the next one.
+    """
     caller = shared_site.caller(FOO)
     headers = [(LIFE_HEADER, "21600"), ("Transfer-Encoding", "chunked"), ("Expect", "100-continue")]
     with caller.connected() as connection:
@@ -172,8 +174,8 @@ def test_put_chunked_with_continue(shared_site: RunningSite) -> None:
         connection.send(b"0\r\n\r\n")
         answer = connection.read_answer()
         assert (answer.status, len(answer.body)) == (200, 56)
-        connection.send(caller.render("GET", ROLES_PATH, ("X-aws-ec2-metadata-token", answer.text)))
-        assert connection.read_answer().status in (200, 503)
+        assert answer.header("Connection") == "close"
+        assert connection.read_to_end() == b""
 
 
 def test_put_chunked_at_once(shared_site: RunningSite) -> None:

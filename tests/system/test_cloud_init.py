@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,9 @@ from tests.system.lab.bind import CLOSED_SERVER
 from tests.system.lab.debian_suites import SUITES, unpack_package
 from tests.system.lab.first_boot import boot
 from tests.system.lab.gateway import make_listener, make_settings
+from tests.system.lab.machine import METADATA, ROLE_LIST
 from tests.system.lab.own_root import BARE_METAL, LIKE_EC2, OwnRoot
+from tests.system.verdicts import TUVFOO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +39,12 @@ PYTHON = "/usr/bin/python3"
 MODULES = "configobj, jinja2, jsonpatch, jsonschema, oauthlib, requests, serial, yaml"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ops@valid.example"
 NO_ROLE = "no-such-role-boot"
+PATIENCE = 30
+NO_DNS = """
+table inet no_dns {
+    chain outgoing { type filter hook output priority 0; meta l4proto { tcp, udp } th dport 53 drop; }
+}
+"""
 PROFILE = "arn:aws:iam::000123456789:instance-profile/roleprefix-tuvfoo"
 
 
@@ -93,6 +103,16 @@ def test_bare_metal_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_
     assert {(call.role_arn.rpartition("/")[2], call.access_key_id) for call in asked} <= {(NO_ROLE, None)}
 
 
+def test_where_no_token_is_needed_no_keys_are(lab: Laboratory, gateway: Gateway) -> None:
+    """The page's two ports: without a token no role at one, nothing at the other; with one the role."""
+    machine = lab.make_machine(gateway, "tuvfoo20.valid.example")
+    boot_port = f"{METADATA}:8775"
+    for path in (ROLE_LIST, ROLE_LIST + NO_ROLE, ROLE_LIST + TUVFOO):
+        assert (machine.ask(path, base=boot_port).status, machine.ask(path).status) == (404, 401), path
+    assert machine.ask("/latest/user-data", base=boot_port).status == 200
+    assert machine.list_role(machine.fetch_token(boot_port)).body == TUVFOO
+
+
 def test_a_machine_like_ec2_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
     """A virtual machine with an instance's identifiers needs no address and no IMDSv1: it has a token."""
     name = _take_name(1, release)
@@ -137,6 +157,24 @@ def test_without_sts_a_machine_boots(
     _assert_crawled(booted)
     _assert_identity(booted, name, machine.address)
     assert "iam" not in booted.metadata
+
+
+def test_a_boot_waits_for_dns(lab: Laboratory, release: Path, tmp_path: Path) -> None:
+    """While no name server answers a boot asks again; when one does, it is a boot like any other."""
+    folder = tmp_path / "user-data"
+    folder.mkdir()
+    name = _take_name(7, release)
+    with lab.running_gateway(_settings(lab, folder)) as gateway, ThreadPoolExecutor(1) as elsewhere:
+        gateway.namespace.filter(NO_DNS)
+        machine = lab.make_machine(gateway, name)
+        root = OwnRoot(machine.namespace, tmp_path / "root", BARE_METAL)
+        booting = elsewhere.submit(boot, root, release, _sample("# /etc/cloud"))
+        _await_in(root, "503")
+        gateway.namespace.run("nft", "delete", "table", "inet", "no_dns")
+        booted = booting.result()
+    assert booted.result == {"datasource": "DataSourceEc2", "errors": []}
+    assert "Failed fetching" not in booted.log
+    _assert_identity(booted, name, machine.address)
 
 
 def test_over_ipv6(lab: Laboratory, release: Path, tmp_path: Path) -> None:
@@ -199,6 +237,14 @@ def test_no_token_no_data(lab: Laboratory, gateway: Gateway, release: Path, tmp_
     assert "DataSourceEc2" not in str(booted.result["datasource"])
     assert booted.failed_urls
     assert booted.read_urls == []
+
+
+def _await_in(root: OwnRoot, text: str) -> None:
+    """Return once cloud-init's log has the text. Raises AssertionError when it never comes."""
+    deadline = time.monotonic() + PATIENCE
+    while text not in root.read("/var/log/cloud-init.log"):
+        assert time.monotonic() < deadline, root.read("/var/log/cloud-init.log")
+        time.sleep(0.1)
 
 
 def _take_name(number: int, release: Path) -> str:

@@ -61,10 +61,14 @@ class Facts:
 
 def metadata_tree(facts: Facts) -> Mapping[str, Node]:
     """Return the tree below a version. What is in it is listed and served, nothing else is."""
-    return {
-        "dynamic": {"instance-identity": {"document": _identity_document(facts)}},
-        "meta-data": _metadata(facts),
-    }
+    return {name: branch(facts, name) for name in ("dynamic", "meta-data")}
+
+
+def branch(facts: Facts, name: str) -> Mapping[str, Node]:
+    """Return one of the two parts of the tree: whoever asks for a leaf needs no more."""
+    if name == "dynamic":
+        return {"instance-identity": {"document": _identity_document(facts)}}
+    return _metadata(facts)
 
 
 def _metadata(facts: Facts) -> Mapping[str, Node]:

@@ -44,7 +44,7 @@ class MetadataReader:
         if below in ((), USER_DATA):
             return await self._user_data_page(standing, below, starts_nothing=starts_nothing)
         facts = await self._facts_of(standing, target, starts_nothing=starts_nothing)
-        body = tree.find(leaves.metadata_tree(facts), below)
+        body = tree.find(leaves.branch(facts, below[0]), below[1:])
         if body is None and not facts.is_complete:
             # It may be there for this caller: clients take a 404 for an answer and go on without it.
             raise Trouble("the provider gives no answer")

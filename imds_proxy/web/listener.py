@@ -256,8 +256,8 @@ class Listener(web.Server):
         connection.has_asked = True
         response = await self.service.answer(request, connection)
         headers = request.headers
-        # aiohttp loses what follows an upgrade that is declined, and takes a trailer of chunks for a header of
-        # the next request.
+        # aiohttp loses what follows an upgrade that is declined, and takes a trailer of chunks for a header
+        # of the next request.
         if self.is_draining or _UPGRADE in headers or _CODING in headers:
             response.force_close()
         return response

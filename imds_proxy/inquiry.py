@@ -54,5 +54,6 @@ def _check_answer(grants: object) -> None:
         if not isinstance(grant, Grant):
             raise TypeError(f"answered with a {type(grant).__name__} among its grants")
         for key, value in grant.tags:
-            if not isinstance(key, str) or not isinstance(value, str):
-                raise TypeError(f"answered with a {type(value).__name__} among the tags of a grant")
+            tag: tuple[object, object] = key, value
+            if not all(isinstance(text, str) for text in tag):
+                raise TypeError("answered with a tag of a grant that is no pair of texts")

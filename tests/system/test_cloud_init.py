@@ -113,6 +113,22 @@ def test_where_no_token_is_needed_no_keys_are(lab: Laboratory, gateway: Gateway)
     assert machine.list_role(machine.fetch_token(boot_port)).body == TUVFOO
 
 
+@pytest.mark.parametrize("by", ["name", "address"])
+def test_what_deny_leaves_a_machine(lab: Laboratory, tmp_path: Path, by: str) -> None:
+    """No user-data. Denied by name it is the instance that it was; by address nobody asks for its name."""
+    name, address = (
+        ("tuvfoo21.valid.example", "10.77.82.1") if by == "name" else ("tuvfoo22.valid.example", "10.77.82.2")
+    )
+    settings = _settings(lab, tmp_path, deny=[name if by == "name" else address])
+    with lab.running_gateway(settings) as gateway:
+        machine = lab.make_machine(gateway, name, address=address)
+        boot_port = f"{METADATA}:8775/latest"
+        assert machine.ask("/user-data", base=boot_port).status == 404
+        found = machine.ask("/meta-data/instance-id", base=boot_port).body
+        assert found == instance_id(name if by == "name" else address)
+        assert machine.ask("/meta-data/public-keys/0/openssh-key", base=boot_port).body == KEY
+
+
 def test_a_machine_like_ec2_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_path: Path) -> None:
     """A virtual machine with an instance's identifiers needs no address and no IMDSv1: it has a token."""
     name = _take_name(1, release)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
+
 from imds_proxy.config import tls_files, values
 from imds_proxy.config.written import parse_at
 from imds_proxy.model import canonical_address
@@ -20,6 +22,9 @@ _PLAIN_HTTP_ADDRESSES = frozenset(
     canonical_address(text) for text in ("169.254.170.2", "169.254.170.23", "fd00:ec2::23")
 )
 """Besides loopback: where SDKs fetch container credentials by plain http."""
+
+_BOOLEAN = TypeAdapter(bool)
+"""As the settings themselves are read: `off`, `No` and `0` are false, too."""
 
 
 def check(source: Source) -> Iterator[Fault]:
@@ -40,14 +45,14 @@ def _check_container(
     for key in _OF_METADATA:
         if key in listener:
             yield source.fault((*path, key), "has no meaning beside container: no metadata is served here")
-    if container.get("token") in {"false", "no", "off"}:
+    if parse_at(source, (*path, "container", "token"), _BOOLEAN.validate_python) is False:
         at = (*path, "container")
         if "secrets" in container:
             yield source.fault((*at, "secrets"), "has no meaning with `token: false`")
         if container.get("identity") == "workload":
             yield source.fault((*at, "identity"), "workload needs a token that proves which one it is")
     address = parse_at(source, (*path, "address"), values.parse_listen_address)
-    if address is None or "tls" in listener:
+    if address is None or "tls" in listener or address.ip.is_unspecified:
         return
     if not address.ip.is_loopback and address.ip not in _PLAIN_HTTP_ADDRESSES:
         text = (

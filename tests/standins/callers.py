@@ -20,9 +20,17 @@ class NamedCaller:
     `trouble` is raised instead of an answer. `look_ups` has the domains of every question.
     """
 
-    def __init__(self, address: str, names: Iterable[str] = (), *, trouble: Exception | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        names: Iterable[str] = (),
+        *,
+        workload: str | None = None,
+        trouble: Exception | None = None,
+    ) -> None:
         self._address = canonical_address(address)
         self._names = tuple(names)
+        self.workload = workload
         self._trouble = trouble
         self.look_ups: list[AllowedDomains] = []
 
@@ -34,11 +42,6 @@ class NamedCaller:
     @property
     def user(self) -> None:
         """No login name: this is a machine."""
-        return None
-
-    @property
-    def workload(self) -> None:
-        """No workload: no token was shown."""
         return None
 
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:

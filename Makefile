@@ -13,7 +13,7 @@ PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system bench format lint types contracts check build clean
+.PHONY: help demo test test-system conformance bench format lint types contracts check build clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -34,6 +34,13 @@ test-system: $(VENV)/.test $(AXE) $(READERS) .cache/boto2/.made ## Test with net
 	@$(BIN)/python $(PIP_INSTALL) --editable '.[ldap]' \
 		|| echo "python-ldap can't be built: tests that ask a directory skip" >&2
 	$(BIN)/python -m pytest -m "system or patient"
+
+# All languages write docs/clients.md, fewer (`make conformance LANGUAGES="go rust"`) are compared with it.
+conformance: $(VENV)/.test ## Build real clients of many languages and try each in every mode (root)
+	@test "$$(id -u)" = 0 || { echo "make conformance needs root: it makes network namespaces" >&2; exit 1; }
+	tests/conformance/install-packages
+	$(BIN)/python -m pytest -m conformance tests/conformance $(LANGUAGES:%=--language=%)
+	$(BIN)/python -m tests.conformance.clients_page $(if $(LANGUAGES),--check)
 
 bench: $(VENV)/.test ## Measure warm requests, cold callers, renewals, memory and start (reports only)
 	$(BIN)/python -m bench

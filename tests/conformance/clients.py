@@ -83,10 +83,14 @@ RELATIVE_WITHOUT_TOKEN = Works(
 """CONTAINER_RELATIVE for a client that asks as on ECS, where the URI itself is the secret."""
 
 
+ASKS_WITH_TOKEN = Cannot("it asks with a token")
+"""V1 for a client that needs none of it."""
+
+
 def usual_modes(exceptions: Mapping[Mode, Works | Cannot] | None = None) -> dict[Mode, Works | Cannot]:
     """Return what holds for an SDK of today, which finds the service in each mode by itself."""
     usual: dict[Mode, Works | Cannot] = dict.fromkeys(Mode, Works())
-    usual[Mode.V1] = Cannot("always asks with a token")
+    usual[Mode.V1] = ASKS_WITH_TOKEN
     return usual | dict(exceptions or {})
 
 

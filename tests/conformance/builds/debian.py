@@ -62,45 +62,29 @@ CLIENTS = (
     Client(
         name="s3fs",
         language="debian",
-        prepare=_script("s3fs", f"iam_role={ROLE}"),
-        modes=usual_modes(
-            {
-                Mode.NAMESPACE: Works("`-o iam_role=ROLE,endpoint=REGION`"),
-                Mode.NAMESPACE_NO_REGION: Works("`-o iam_role=ROLE`; it asks S3"),
-                **dict.fromkeys((Mode.ENDPOINT, Mode.IPV6), _IMDS_ALONE),
-                **dict.fromkeys(_CONTAINER_MODES, Cannot("see s3fs, ecs")),
-            }
-        ),
-    ),
-    Client(
-        name="s3fs, iam_role=auto",
-        language="debian",
-        prepare=_script("s3fs", "iam_role=auto"),
-        modes=dict.fromkeys(Mode, Cannot("see s3fs"))
-        | {
+        prepare=_script("s3fs"),
+        modes={
             Mode.NAMESPACE: Works(
-                "`-o iam_role=auto,endpoint=REGION`; in the daemon `list_without_token: true`",
+                "`-o iam_role=ROLE,endpoint=REGION`",
+                {"S3FS_OPTIONS": f"iam_role={ROLE},endpoint={{region}}"},
+            ),
+            Mode.NAMESPACE_NO_REGION: Works(
+                "`-o iam_role=auto`, for which it asks without a token: in the daemon "
+                "`list_without_token: true`; S3 tells it the region",
+                {"S3FS_OPTIONS": "iam_role=auto"},
                 listener={"list_without_token": True},
-            )
-        },
-    ),
-    Client(
-        name="s3fs, imdsv1only",
-        language="debian",
-        prepare=_script("s3fs", f"iam_role={ROLE},imdsv1only"),
-        modes=dict.fromkeys(Mode, Cannot("see s3fs"))
-        | {Mode.V1: Works("`-o iam_role=ROLE,imdsv1only`; in the daemon `imds_v1: true`")},
-    ),
-    Client(
-        name="s3fs, ecs",
-        language="debian",
-        prepare=_script("s3fs", "ecs"),
-        modes=dict.fromkeys(Mode, Cannot("see s3fs"))
-        | dict.fromkeys(_FULL_URI_MODES, Cannot("it knows no full URI"))
-        | {
+            ),
+            **dict.fromkeys((Mode.ENDPOINT, Mode.IPV6), _IMDS_ALONE),
+            **dict.fromkeys(_FULL_URI_MODES, Cannot("it knows no full URI")),
             Mode.CONTAINER_RELATIVE: Works(
-                f"`-o ecs`; {RELATIVE_WITHOUT_TOKEN.what_to_set}", listener=RELATIVE_WITHOUT_TOKEN.listener
-            )
+                f"`-o ecs,endpoint=REGION`, {RELATIVE_WITHOUT_TOKEN.what_to_set}",
+                {"S3FS_OPTIONS": "ecs,endpoint={region}"},
+                listener=RELATIVE_WITHOUT_TOKEN.listener,
+            ),
+            Mode.V1: Works(
+                "`-o iam_role=ROLE,imdsv1only,endpoint=REGION`; in the daemon `imds_v1: true`",
+                {"S3FS_OPTIONS": f"iam_role={ROLE},imdsv1only,endpoint={{region}}"},
+            ),
         },
     ),
     Client(
@@ -149,7 +133,7 @@ CLIENTS = (
         ),
     ),
     Client(
-        name="rclone of Debian",
+        name="rclone",
         language="debian",
         prepare=_script("rclone"),
         modes=usual_modes(

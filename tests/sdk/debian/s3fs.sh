@@ -1,16 +1,16 @@
 #!/bin/sh
 # s3fs: one mount for all lines on stdin, and the object read through it, past the kernel's cache.
-# What is given to this program are more of its mount options.
+# S3FS_OPTIONS has those of its mount options by which it finds credentials and region.
 set -eu
 . "$(dirname "$0")/loop.sh"
-if [ "${2:-${1:-}}" = --version ]; then
+if [ "${1:-}" = --version ]; then
     s3fs --version | sed -n 's/.* V\([0-9.]*\).*/\1/p'
     exit
 fi
 mount=$HOME/mount
 mkdir "$mount"
-s3fs "$S3_BUCKET" "$mount" -f -o "url=$S3_ENDPOINT,use_path_request_style,endpoint=${AWS_REGION:-us-east-1}" \
-    -o "direct_io,retries=1,$1" >"$HOME/log" 2>&1 &
+s3fs "$S3_BUCKET" "$mount" -f -o "url=$S3_ENDPOINT,use_path_request_style,direct_io,retries=1,$S3FS_OPTIONS" \
+    >"$HOME/log" 2>&1 &
 daemon=$!
 finish() {
     fusermount -u "$mount" 2>/dev/null || umount "$mount" 2>/dev/null || true

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto
@@ -12,7 +13,7 @@ if sys.argv[1:] == ["--version"]:
     sys.exit()
 
 where = urlsplit(os.environ["S3_ENDPOINT"])
-s3 = None
+s3: Any = None
 
 
 def fetch() -> str:
@@ -22,7 +23,7 @@ def fetch() -> str:
         host=where.hostname, port=where.port, is_secure=False, calling_format=OrdinaryCallingFormat()
     )
     bucket = s3.get_bucket(os.environ["S3_BUCKET"], validate=False)
-    return bucket.get_key(os.environ["S3_KEY"], validate=False).get_contents_as_string().decode()
+    return str(bucket.get_key(os.environ["S3_KEY"], validate=False).get_contents_as_string(), "utf-8")
 
 
 for _ in sys.stdin:

@@ -18,7 +18,7 @@ s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"], config=path_styl
 def fetch() -> str:
     """Return the object's text."""
     answer = s3.get_object(Bucket=os.environ["S3_BUCKET"], Key=os.environ["S3_KEY"])
-    return answer["Body"].read().decode()
+    return str(answer["Body"].read(), "utf-8")
 
 
 for _ in sys.stdin:

@@ -13,7 +13,7 @@ if sys.argv[1:] == ["--version"]:
 def fetch() -> str:
     """Return the name of the role: the library has no S3."""
     ec2_metadata.clear_all()  # it keeps what it has read
-    return ec2_metadata.iam_info["InstanceProfileArn"].rpartition("/")[2]
+    return str(ec2_metadata.iam_info["InstanceProfileArn"]).rpartition("/")[2]
 
 
 for _ in sys.stdin:

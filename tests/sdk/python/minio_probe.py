@@ -20,7 +20,7 @@ def fetch() -> str:
     """Return the object's text."""
     answer = s3.get_object(os.environ["S3_BUCKET"], os.environ["S3_KEY"])
     try:
-        return answer.data.decode()
+        return str(answer.data, "utf-8")
     finally:
         answer.close()
         answer.release_conn()

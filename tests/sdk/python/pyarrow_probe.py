@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow
@@ -12,7 +13,7 @@ if sys.argv[1:] == ["--version"]:
     sys.exit()
 
 where = urlsplit(os.environ["S3_ENDPOINT"])
-files = None
+files: Any = None
 
 
 def fetch() -> str:
@@ -20,7 +21,7 @@ def fetch() -> str:
     global files
     files = files or S3FileSystem(scheme=where.scheme, endpoint_override=where.netloc)
     with files.open_input_stream(f"{os.environ['S3_BUCKET']}/{os.environ['S3_KEY']}") as stream:
-        return stream.read().decode()
+        return str(stream.read(), "utf-8")
 
 
 for _ in sys.stdin:

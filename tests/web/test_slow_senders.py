@@ -1,0 +1,183 @@
+"""Callers that take their time, or never come to an end: they are answered in time, or not at all.
+
+All in virtual time, both ends in one loop: minutes pass at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imds_proxy.web.admission import empty_page
+from imds_proxy.web.answer import Answer
+from imds_proxy.web.limits import CallerLimits
+from imds_proxy.web.listener import (
+    EXCESS_SECONDS,
+    FIRST_REQUEST_SECONDS,
+    KEEP_ALIVE_SECONDS,
+    LINGER_SECONDS,
+    Listener,
+)
+from tests.standins.answer_stream import split_answers
+from tests.standins.virtual_time import VirtualClock, in_virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp import web
+
+    from imds_proxy.web.listener import Connection, Service
+
+MOMENT = 0.01
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+PUT = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n"
+CHUNKED = b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class _Ready:
+    """A service with an answer to everything."""
+
+    async def answer(self, _request: web.BaseRequest, _connection: Connection) -> web.StreamResponse:
+        return Answer(empty_page(200))
+
+
+class Sender:
+    """A client that sends when it likes."""
+
+    def __init__(self, where: tuple[str, int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = socket.create_connection(where)
+        self._sock.setblocking(False)
+        self._began = self._loop.time()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was connected."""
+        return self._loop.time() - self._began
+
+    async def drip(self, data: bytes, pause: float, size: int = 1) -> None:
+        """Send some bytes after each pause (seconds), until all is sent or the other side has had enough."""
+        for start in range(0, len(data), size):
+            await asyncio.sleep(pause)
+            try:
+                self._sock.send(data[start : start + size])
+            except OSError:
+                return
+
+    async def statuses_to_end(self) -> list[int]:
+        """Return the statuses of all answers, once the other side has ended the connection."""
+        received = b""
+        with suppress(ConnectionResetError):
+            while some := await self._loop.sock_recv(self._sock, 65536):
+                received += some
+        self._sock.close()
+        return [answer.status for answer in split_answers(received)]
+
+    async def drip_and_read(self, data: bytes, pause: float, size: int = 1) -> tuple[list[int], float]:
+        """Return the statuses of all answers, and the seconds after which the connection was ended."""
+        dripping = asyncio.ensure_future(self.drip(data, pause, size))
+        statuses = await self.statuses_to_end()
+        age = self.age
+        dripping.cancel()
+        return statuses, age
+
+
+@asynccontextmanager
+async def listening(connections: int = 9) -> AsyncIterator[tuple[str, int]]:
+    """Run a listener; all it had is given back at the end."""
+    limits = CallerLimits(
+        connections=connections,
+        requests_per_second=1000,
+        clock=VirtualClock().clock(),
+        most_connections=100,
+    )
+    listener = Listener(cast("Service", _Ready()), limits)
+    server = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()
+    server.close()
+    await listener.shutdown(1)
+    await asyncio.sleep(MOMENT)
+    assert (limits.open_connections, listener.open_connections) == (0, 0)
+
+
+@pytest.mark.parametrize("data", [b"", b"G", GET[:-1], b"\r\n\r\n", b"\r\n" * 500])
+@in_virtual_time
+async def test_who_asks_nothing(data: bytes) -> None:
+    """A connection without a whole request ends, half a header or not, whatever comes meanwhile."""
+    async with listening() as where:
+        statuses, age = await Sender(where).drip_and_read(data, 0.5)
+        assert (statuses, round(age)) == ([], FIRST_REQUEST_SECONDS)
+
+
+@in_virtual_time
+async def test_one_byte_after_the_other() -> None:
+    """A request whose end comes in time is answered, one that takes longer is not."""
+    async with listening() as where:
+        in_time = FIRST_REQUEST_SECONDS / len(GET)
+        statuses, age = await Sender(where).drip_and_read(GET, in_time - MOMENT)
+        assert statuses == [200]
+        assert round(age) == round(FIRST_REQUEST_SECONDS + KEEP_ALIVE_SECONDS)
+        statuses, age = await Sender(where).drip_and_read(GET, in_time + MOMENT)
+        assert (statuses, round(age)) == ([], FIRST_REQUEST_SECONDS)
+
+
+@in_virtual_time
+async def test_a_second_request_that_never_ends() -> None:
+    """It has as long as an idle connection is kept."""
+    async with listening() as where:
+        for half in (b"GET /", GET[:-2]):
+            statuses, age = await Sender(where).drip_and_read(GET + half, 1.0, len(GET))
+            assert statuses == [200]
+            assert round(age) == round(1 + KEEP_ALIVE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "data", [PUT, PUT + b"x" * 39, CHUNKED, CHUNKED + b"1", CHUNKED + b"5;x\r\nab", CHUNKED + b"0\r\nX: y"]
+)
+@in_virtual_time
+async def test_a_body_that_never_ends(data: bytes) -> None:
+    """The answer waits for no body; the connection then waits for it, but not for long."""
+    async with listening() as where:
+        statuses, age = await Sender(where).drip_and_read(data, 1.0, len(data))
+        assert (statuses, round(age)) == ([200], 1 + LINGER_SECONDS)
+
+
+@pytest.mark.parametrize("data", [b"", b"GET /", PUT])
+@in_virtual_time
+async def test_a_connection_too_many(data: bytes) -> None:
+    """One beyond its caller's limit may ask quickly, or is ended."""
+    async with listening(connections=1) as where:
+        within = Sender(where)
+        statuses, age = await Sender(where).drip_and_read(data, 0.1)
+        assert (statuses, round(age)) == ([], EXCESS_SECONDS)
+        assert await within.statuses_to_end() == []
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    requests=st.lists(st.sampled_from([GET, PUT + b"x" * 40]), min_size=1, max_size=5),
+    pause=st.floats(0, 30),
+    size=st.integers(1, 200),
+)
+def test_any_pace(requests: list[bytes], pause: float, size: int) -> None:
+    """At whatever pace requests come, the connection ends, with one answer to each that was there in time."""
+
+    @in_virtual_time
+    async def run() -> None:
+        async with listening() as where:
+            statuses, age = await Sender(where).drip_and_read(b"".join(requests), pause, size)
+            assert statuses == [200] * len(statuses)
+            assert len(statuses) <= len(requests)
+            first_is_there = pause * -(-len(requests[0]) // size)
+            if first_is_there < FIRST_REQUEST_SECONDS - 1:
+                assert statuses
+            patience = FIRST_REQUEST_SECONDS + LINGER_SECONDS + len(statuses) * KEEP_ALIVE_SECONDS
+            assert age < patience + 1
+
+    run()

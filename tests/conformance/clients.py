@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
+    "ASKS_WITH_TOKEN",
     "LANGUAGES",
     "RELATIVE_WITHOUT_TOKEN",
     "Cannot",
@@ -21,6 +22,7 @@ __all__ = [
     "ClientUnavailableError",
     "Works",
     "all_clients",
+    "tried_clients",
     "usual_modes",
 ]
 
@@ -95,13 +97,22 @@ def usual_modes(exceptions: Mapping[Mode, Works | Cannot] | None = None) -> dict
 
 
 def all_clients() -> tuple[Client, ...]:
-    """Return the clients of every language whose module exists. Raises ValueError for a name used twice."""
+    """Return the clients of every language. Raises ValueError for a name used twice."""
     clients: list[Client] = []
     for language in LANGUAGES:
-        module = f"tests.conformance.builds.{language}"
-        if importlib.util.find_spec(module) is not None:
-            clients += importlib.import_module(module).CLIENTS
+        clients += importlib.import_module(f"tests.conformance.builds.{language}").CLIENTS
     names = [client.name for client in clients]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"used twice: {sorted(twice)}")
     return tuple(clients)
+
+
+def tried_clients() -> tuple[Client, ...]:
+    """Return those of the languages that CONFORMANCE_LANGUAGES names, or all where it is empty.
+
+    Raises ValueError for a language that there isn't.
+    """
+    wanted = os.environ.get("CONFORMANCE_LANGUAGES", "").split() or LANGUAGES
+    if unknown := set(wanted) - set(LANGUAGES):
+        raise ValueError(f"unknown languages {sorted(unknown)}; known: {', '.join(LANGUAGES)}")
+    return tuple(client for client in all_clients() if client.language in wanted)

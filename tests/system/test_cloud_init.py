@@ -23,7 +23,7 @@ from tests.system.lab.first_boot import boot
 from tests.system.lab.gateway import make_listener, make_settings
 from tests.system.lab.machine import METADATA, ROLE_LIST
 from tests.system.lab.own_root import BARE_METAL, LIKE_EC2, OwnRoot
-from tests.system.verdicts import TUVFOO
+from tests.system.verdicts import PROBAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ table inet no_dns {
     chain outgoing { type filter hook output priority 0; meta l4proto { tcp, udp } th dport 53 drop; }
 }
 """
-PROFILE = "arn:aws:iam::000123456789:instance-profile/roleprefix-tuvfoo"
+PROFILE = "arn:aws:iam::000123456789:instance-profile/roleprefix-probar"
 
 
 def _sample(beginning: str) -> dict[str, Any]:
@@ -105,19 +105,19 @@ def test_bare_metal_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_
 
 def test_where_no_token_is_needed_no_keys_are(lab: Laboratory, gateway: Gateway) -> None:
     """The page's two ports: without a token no role at one, nothing at the other; with one the role."""
-    machine = lab.make_machine(gateway, "tuvfoo20.valid.example")
+    machine = lab.make_machine(gateway, "hambar20.valid.example")
     boot_port = f"{METADATA}:8775"
-    for path in (ROLE_LIST, ROLE_LIST + NO_ROLE, ROLE_LIST + TUVFOO):
+    for path in (ROLE_LIST, ROLE_LIST + NO_ROLE, ROLE_LIST + PROBAR):
         assert (machine.ask(path, base=boot_port).status, machine.ask(path).status) == (404, 401), path
     assert machine.ask("/latest/user-data", base=boot_port).status == 200
-    assert machine.list_role(machine.fetch_token(boot_port)).body == TUVFOO
+    assert machine.list_role(machine.fetch_token(boot_port)).body == PROBAR
 
 
 @pytest.mark.parametrize("by", ["name", "address"])
 def test_what_deny_leaves_a_machine(lab: Laboratory, tmp_path: Path, by: str) -> None:
     """No user-data. Denied by name it is the instance that it was; by address nobody asks for its name."""
     name, address = (
-        ("tuvfoo21.valid.example", "10.77.82.1") if by == "name" else ("tuvfoo22.valid.example", "10.77.82.2")
+        ("hambar21.valid.example", "10.77.82.1") if by == "name" else ("hambar22.valid.example", "10.77.82.2")
     )
     settings = _settings(lab, tmp_path, deny=[name if by == "name" else address])
     with lab.running_gateway(settings) as gateway:
@@ -265,7 +265,7 @@ def _await_in(root: OwnRoot, text: str) -> None:
 
 def _take_name(number: int, release: Path) -> str:
     # Names belong to one test each; all of them give the same role.
-    return f"tuvfoo{10 * SUITES.index(_suite_of(release)) + number:02}.valid.example"
+    return f"hambar{10 * SUITES.index(_suite_of(release)) + number:02}.valid.example"
 
 
 def _suite_of(release: Path) -> str:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
     from imds_proxy.resolver import Resolver
 
+NO_POINTER = "no PTR record"
+NO_POINTER_V6 = f"{NO_POINTER} (a temporary address? docs/imds.md#temporary-addresses)"
+"""No address shows whether it is one of those that change by the day (RFC 8981)."""
+
 MOST_POINTERS = 8
 MOST_IDENTITIES = 32_768
 NEVER = float("-inf")
@@ -206,7 +210,9 @@ class Identities:
                 ttl = min(ttl, answer.ttl)
         names = tuple(sorted(finding.name for finding in findings if finding.is_confirmed))
         if not names:
-            reason = "no PTR record" if not findings else "no PTR name is allowed and leads back"
+            reason = "no PTR name is allowed and leads back"
+            if not findings:
+                reason = NO_POINTER if address.version == 4 else NO_POINTER_V6
             return self._refuse(asked_at, tuple(findings), reason)
         now = self._clock.monotonic()
         # Also what its TTL outlived on the way counts for a moment: whoever waits for it would get nothing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from imds_proxy.caller import NO_POINTER_V6
 from imds_proxy.errors import Refusal, Trouble
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
     from imds_proxy.sts import Sts
     from imds_proxy.verdict import Judge, Verdict
+
+_ADVICE_ON_TEMPORARY_ADDRESSES = (
+    "if the caller has a name at another address and this is a temporary one, let it come from the other; "
+    "on Linux: ip -6 route add fd00:ec2::254/128 via GATEWAY src ADDRESS"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,8 @@ def _steps_of(verdict: Verdict, door: Door) -> list[str]:
         steps.append(f"DNS fails now ({identity.failure}): the last confirmed names count on")
     elif identity.failure is not None:
         steps.append(f"DNS fails: {identity.failure}")
+    if identity.refusal == NO_POINTER_V6:
+        steps.append(_ADVICE_ON_TEMPORARY_ADDRESSES)
     if identity.names:
         steps.append(f"confirmed: {', '.join(identity.names)}")
     return steps

@@ -33,6 +33,7 @@ def check(source: Source) -> Iterator[Fault]:
     for index, one in enumerate(listen if isinstance(listen, list) else ()):
         if isinstance(one, dict):
             yield from _warn_of_base_path(source, ("listen", index), one)
+            yield from _warn_of_link_local(source, ("listen", index, "callers"))
             yield from tls_files.check(source, ("listen", index, "tls"))
             container = one.get("container")
             if isinstance(container, dict):
@@ -66,3 +67,12 @@ def _warn_of_base_path(source: Source, path: KeyPath, listener: dict[str, Tree])
     if "base_path" in listener and "imds_v1" not in listener and "container" not in listener:
         text = "its clients (alppaca, boto 2) know no token and get 401: set imds_v1 beside it"
         yield source.fault((*path, "base_path"), text, is_warning=True)
+
+
+def _warn_of_link_local(source: Source, path: KeyPath) -> Iterator[Fault]:
+    callers = source.value(path)
+    for index in range(len(callers) if isinstance(callers, list) else 0):
+        network = parse_at(source, (*path, index), values.parse_network)
+        if network is not None and network.version == 6 and network.is_link_local:
+            text = "link-local: a machine on another link may have the same address, and is taken for it"
+            yield source.fault((*path, index), text, is_warning=True)

@@ -33,6 +33,16 @@ async def test_no_pointer() -> None:
     assert desk.dns.questions == [ADDRESS]
 
 
+@in_virtual_time
+async def test_no_pointer_of_an_ipv6_address() -> None:
+    """The refusal of an IPv6 address says what it may be; that of another one does not."""
+    desk = Desk()
+    for address in (ADDRESS, "fd00::5"):
+        with pytest.raises(Refusal) as refused:
+            await desk.names(address)
+        assert ("temporary address" in str(refused.value)) == (address != ADDRESS)
+
+
 @pytest.mark.parametrize("leads_to", [[], ["10.0.0.6"], ["fd00::5"]])
 @in_virtual_time
 async def test_a_name_that_leads_elsewhere(leads_to: list[str]) -> None:

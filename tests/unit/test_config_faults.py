@@ -153,6 +153,17 @@ listen:
   - {address: 127.0.0.4, imds_v1: false, base_path: /afp-api/latest}
   - {address: 127.0.0.5, base_path: /afp-api/latest}          #! listen[4].base_path: warning: its clients (alppaca, boto 2) know no token and get 401: set imds_v1 beside it
 """,
+    "link-local callers": """
+listen:
+  - address: "[fd00:ec2::254]:80"
+    callers:
+      - fd77::/32
+      - fe80::/10               #! listen[0].callers[1]: warning: link-local: a machine on another link may have the same address, and is taken for it
+      - fe80::5                 #! listen[0].callers[2]: warning: link-local: a machine on another link may have the same address, and is taken for it
+      - 169.254.0.0/16
+      - ::/0
+      - fe80::/9000             #! listen[0].callers[5]: 'fe80::/9000' is not a network such as 10.77.0.0/16
+""",
     "which of two providers": """
 listen:
   - address: 127.0.0.1          #! listen[0].provider: is required: there are several, a, b

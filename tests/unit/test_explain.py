@@ -42,7 +42,7 @@ def lets_in(*addresses: str) -> frozenset[IPAddress]:
 async def ask(core: Core, address: str = ADDRESS, *, sts: TellingSts | None = None) -> Explanation:
     doors = [
         Door("169.254.169.254:80", lets_in("10.9.9.9").__contains__, core.judge),
-        Door("127.0.0.1:8080", lets_in(ADDRESS, "10.0.0.6").__contains__, core.judge),
+        Door("127.0.0.1:8080", lets_in(ADDRESS, "10.0.0.6", "fd00::5").__contains__, core.judge),
     ]
     return await explain(
         canonical_address(address), doors, sts=cast("Sts | None", sts), clock=core.clock.clock()
@@ -150,6 +150,16 @@ async def test_what_is_true_now(tmp_path: Path) -> None:
         core.dns.set_pointers(ADDRESS)
         await asyncio.sleep(1)
         assert (await ask(core)).reason == "no PTR record"
+
+
+@in_virtual_time
+async def test_an_ipv6_address_without_a_name(tmp_path: Path) -> None:
+    """It may be a temporary one: the reason says so, a step says what to do. An IPv4 address is none."""
+    with running_core(tmp_path) as core:
+        said = await ask(core, "fd00::5")
+        assert said.reason == "no PTR record (a temporary address? docs/imds.md#temporary-addresses)"
+        assert any("ip -6 route add fd00:ec2::254/128 via GATEWAY src ADDRESS" in step for step in said.steps)
+        assert not any("ip -6" in step for step in (await ask(core)).steps)
 
 
 @in_virtual_time

@@ -40,6 +40,8 @@ class Explanation:
     outcome: str
     role: str | None
     names: list[dict[str, object]]
+    reason: str
+    steps: list[str]
 
 
 def make_listener(address: str, **more: object) -> dict[str, object]:
@@ -110,7 +112,14 @@ class Gateway:
         )
         assert done.stdout, (done.returncode, done.stderr)
         answer = json.loads(done.stdout)
-        return Explanation(done.returncode, answer["outcome"], answer.get("role"), answer["names"])
+        return Explanation(
+            done.returncode,
+            answer["outcome"],
+            answer.get("role"),
+            answer["names"],
+            answer["reason"],
+            answer["steps"],
+        )
 
     def stop(self) -> int:
         """End the daemon with SIGTERM; return its exit status."""

@@ -112,6 +112,17 @@ def test_whole_requests_before_a_malformed_one(shared_site: RunningSite) -> None
             assert connection.read_to_end() == b""
 
 
+def test_large_bodies(shared_site: RunningSite) -> None:
+    """Bodies that nobody wants are skipped, however large, and the next request is answered."""
+    caller = shared_site.caller(FOO, listener=V1)
+    body = caller.render("GET", ROLES_PATH) * 20_000
+    region = caller.render("GET", "/latest/meta-data/placement/region", ("Content-Length", str(len(body))))
+    with caller.connected() as connection:
+        for _ in range(3):
+            connection.send(region + body)
+        assert [connection.read_answer().text for _ in range(3)] == ["eu-central-1"] * 3
+
+
 @pytest.mark.parametrize("trailer", [f"{TOKEN_HEADER}: x", "Host: attacker.example", "Via: 1.1 x"])
 def test_trailers_are_nobodys_headers(trailer: str, shared_site: RunningSite) -> None:
     """What stands behind a chunked body is no header of the next request: that has no next one."""

@@ -31,7 +31,7 @@ from tests.web.machines import (
     REGION,
     site_settings,
 )
-from tests.web.questions import Asker, Door, Question, questions
+from tests.web.questions import LAST, Asker, Door, Question, questions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +57,6 @@ LISTEN = [
 NAMES = {FOO: FOO_NAME, BAR: BAR_NAME, TWIN: TWIN_NAME}
 ROLES = {FOO: FOO_ROLE, BAR: BAR_ROLE, TWIN: FOO_ROLE}
 SIZES = st.sampled_from([1, 2, 30, 100, 1000, 9000])
-LAST = b"GET / HTTP/1.1\r\nHost: 169.254.169.254\r\nVia: this is the last one\r\nConnection: close\r\n\r\n"
-"""Is answered with 403; then the connection ends, so that nobody has to wait for what may still come."""
 
 
 class World:

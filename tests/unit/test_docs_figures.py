@@ -28,7 +28,7 @@ UNITS = {"": 1, "ms": 0.001, "s": 1, "min": 60, "h": 3600, "%": 0.01}
 _FIGURE = re.compile(r"(\d[\d,]*(?:\.\d+)?) ?(ms|s|min|h|%)?<!--([\w.]+)-->")
 FIGURES = sorted(set(_FIGURE.findall(manual.without_blocks(PAGE))))
 
-STATUSES = {"0", "200", "404", "503"}
+STATUSES = {"0", "200", "401", "403", "404", "503"}
 """Of HTTP, and of a process."""
 
 OTHER_NUMBERS = {
@@ -47,6 +47,7 @@ OTHER_NUMBERS = {
     "web.page_tokens",  # how a token is made; its life is there all the same
     "web.people",  # how long a text for the log may be
     "web.tree",  # how paths are remembered
+    "workload_tokens",  # how a token is made; its life is there all the same
     "yaml_nodes",  # what a file may hold: docs/configuration.md
     "yaml_scalars",  # what Python reads as a number
     "yaml_source",
@@ -54,6 +55,7 @@ OTHER_NUMBERS = {
 """The modules, and packages, whose numbers are neither limits nor time-outs of the running daemon."""
 
 NO_LIMITS = {
+    "DIGEST_BYTES",  # of a hash
     "IPV4_SHIFT",  # the networks /28 and /64
     "IPV6_SHIFT",
     "MODE",  # of the audit file

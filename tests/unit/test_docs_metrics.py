@@ -9,6 +9,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 from imds_proxy.metrics import Metrics
+from imds_proxy.web.container import ContainerKind
 from imds_proxy.web.people_paths import PeopleKind
 from imds_proxy.web.tree import Kind
 from tests.standins import manual
@@ -64,7 +65,7 @@ def test_labels_are_the_daemons(scrape: str) -> None:
 def test_values_of_labels_are_explained() -> None:
     """Every kind of path, and every outcome that the metrics' own texts name."""
     _, _, of_requests = ROWS["imds_proxy_requests_total"]
-    assert [kind for kind in Kind if f"`{kind}`" not in of_requests] == []
+    assert [kind for kind in (*Kind, *ContainerKind) if f"`{kind}`" not in of_requests] == []
     _, _, of_people = ROWS["imds_proxy_people_requests_total"]
     assert [kind for kind in PeopleKind if f"`{kind}`" not in of_people] == []
     for tally in Metrics().tallies():

@@ -49,7 +49,7 @@ class Works:
 
 @dataclass(frozen=True)
 class Cannot:
-    """The client is not tried in this mode."""
+    """The client is tried in this mode, and must get nothing."""
 
     reason: str
     """For the page, in Markdown, one sentence without its full stop."""
@@ -86,7 +86,7 @@ RELATIVE_WITHOUT_TOKEN = Works(
 
 
 ASKS_WITH_TOKEN = Cannot("it asks with a token")
-"""V1 for a client that needs none of it."""
+"""V1 for a client that needs none of it: it is not tried there, for its token would be taken."""
 
 
 def usual_modes(exceptions: Mapping[Mode, Works | Cannot] | None = None) -> dict[Mode, Works | Cannot]:

@@ -66,9 +66,9 @@ in a small program (`tests/sdk`) that is told where S3 is and finds its credenti
 **yes**: one process fetched an object twice (a command ran twice) on a machine that reaches the daemon
 and nothing else. S3 checked each signature with the secret that STS had issued for the key, the session
 token, the end of the keys, the region, and that it was a session of the one role that may read the
-object. The daemon's audit named the caller, and the program ended with status 0. **no**: not tried, for
-the reason below the table. **no need**: the client asks with a token (IMDSv2), which every listener
-gives.
+object. The daemon's audit named the caller, and the program ended with status 0. **no**: with
+what is usual in the column it got nothing, for the reason below the table. **no need**: the client asks
+with a token (IMDSv2), which every listener gives.
 """
 
 _NOT_TRIED = """\

@@ -21,6 +21,10 @@ ANSWER_TIME = 90
 _VERSION_TIME = 60
 
 
+class ProbeEndedError(AssertionError):
+    """The program ended where it should have answered; the text has its exit status and its stderr."""
+
+
 class Probe:
     """A running program; `ok BODY` or `error TEXT` is its answer to each question."""
 
@@ -37,14 +41,14 @@ class Probe:
     def ask(self, seconds: float = ANSWER_TIME) -> str:
         """Let it fetch the object once and return its answer, a line.
 
-        Raises AssertionError, with what it wrote to stderr, when it ends or takes longer than `seconds`.
+        Raises ProbeEndedError when it ends instead, AssertionError when it takes longer than `seconds`.
         """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise AssertionError(f"it ended with {self._process.wait(10)}\n{self.log}") from None
+            raise ProbeEndedError(f"it ended with {self._process.wait(10)}\n{self.log}") from None
         return self._read_line(seconds)
 
     def finish(self, seconds: float = 30) -> int:
@@ -77,7 +81,7 @@ class Probe:
                     raise AssertionError(f"no answer within {seconds} s\n{self.log}")
                 data = os.read(self._process.stdout.fileno(), 65536)
                 if not data:
-                    raise AssertionError(f"it ended with {self._process.wait(10)}\n{self.log}")
+                    raise ProbeEndedError(f"it ended with {self._process.wait(10)}\n{self.log}")
                 self._pending += data
         line, _, self._pending = self._pending.partition(b"\n")
         return line.decode("utf-8", errors="replace")

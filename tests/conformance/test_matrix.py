@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from tests.conformance.clients import Client, ClientUnavailableError, Works, all_clients, tried_clients
+from tests.conformance.clients import (
+    ASKS_WITH_TOKEN,
+    Cannot,
+    Client,
+    ClientUnavailableError,
+    Works,
+    all_clients,
+    tried_clients,
+)
 from tests.conformance.modes import Mode
-from tests.conformance.probes import read_version
+from tests.conformance.probes import ProbeEndedError, read_version
 from tests.conformance.world import BODY, PLACES, ROLE, ROLE_ARN, World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from _pytest.mark import ParameterSet
 
     from tests.conformance.results import Results
     from tests.standins.daemon import Daemon
 
 pytestmark = pytest.mark.conformance
 
-CELLS = [
-    pytest.param(client, mode, id=f"{client.language}-{client.name}-{mode}".replace(" ", "-"))
-    for client in tried_clients()
-    for mode in Mode
-    if isinstance(client.modes[mode], Works)
-]
+
+def _cells(is_wanted: Callable[[Works | Cannot], bool]) -> list[ParameterSet]:
+    return [
+        pytest.param(client, mode, id=f"{client.language}-{client.name}-{mode}".replace(" ", "-"))
+        for client in tried_clients()
+        for mode in Mode
+        if is_wanted(client.modes[mode])
+    ]
+
+
+def _works(cell: Works | Cannot) -> bool:
+    return isinstance(cell, Works)
+
+
+def _cannot(cell: Works | Cannot) -> bool:
+    return isinstance(cell, Cannot) and cell != ASKS_WITH_TOKEN
+
+
 ROUNDS = 2
 """Fetches by one process: the second is what a program does that runs on."""
 
@@ -41,15 +64,13 @@ def _command(client_name: str) -> Sequence[str] | ClientUnavailableError:
         return error
 
 
-@pytest.mark.parametrize(("client", "mode"), CELLS)
+@pytest.mark.parametrize(("client", "mode"), _cells(_works))
 def test_client_reads_what_its_role_may_read(
     client: Client, mode: Mode, world: World, results: Results, tmp_path: Path
 ) -> None:
     """Twice in one process, then it ends by itself; S3 saw the role's session, the audit names the caller."""
     with results.judging(client, mode):
-        command = _command(client.name)
-        if isinstance(command, ClientUnavailableError):
-            pytest.skip(str(command))
+        command = _command_or_skip(client)
         if client.name not in results.versions:
             results.versions[client.name] = read_version(command, tmp_path)
         works = client.modes[mode]
@@ -65,6 +86,30 @@ def test_client_reads_what_its_role_may_read(
                 _check_audit(daemon, mode)
             if mode is Mode.V1:
                 assert _count_token_requests(world, daemon) == 0
+
+
+@pytest.mark.parametrize(("client", "mode"), _cells(_cannot))
+def test_client_that_cannot_gets_nothing(
+    client: Client, mode: Mode, world: World, results: Results, tmp_path: Path
+) -> None:
+    """What the page calls impossible is tried with what is usual in the mode: it fails, without a crash."""
+    with results.judging(client, mode):
+        command = _command_or_skip(client)
+        with (
+            world.running_daemon(mode, tmp_path) as daemon,
+            world.running_probe(client, mode, command, daemon, tmp_path) as probe,
+        ):
+            with suppress(ProbeEndedError):
+                assert not probe.ask().startswith("ok")
+            assert probe.finish() >= 0, probe.log
+        assert [seen for seen in world.s3.requests if seen.outcome == "ok"] == []
+
+
+def _command_or_skip(client: Client) -> Sequence[str]:
+    command = _command(client.name)
+    if isinstance(command, ClientUnavailableError):
+        pytest.skip(str(command))
+    return command
 
 
 def _check_sessions(world: World, mode: Mode) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.conformance.cache import copy_probe, find_tool, make_once, run_step, text_of
-from tests.conformance.clients import RELATIVE_WITHOUT_TOKEN, Cannot, Client, Works, usual_modes
+from tests.conformance.clients import RELATIVE_WITHOUT_TOKEN, Client, Works, usual_modes
 from tests.conformance.modes import Mode
 
 if TYPE_CHECKING:
@@ -37,14 +37,12 @@ def _build(folder: Path) -> None:
     run_step([*maven, "compile", *libraries], folder)
 
 
-_TRIES_TOKEN = Cannot("asks without a token only where TOKEN fails")
-
 CLIENTS = (
     Client(
         name="AWS SDK for Java 2",
         language="java",
         prepare=partial(_prepare, "SdkV2"),
-        modes=usual_modes({Mode.V1: _TRIES_TOKEN}),
+        modes=usual_modes(),
     ),
     Client(
         name="AWS SDK for Java 1",
@@ -61,7 +59,6 @@ CLIENTS = (
                     environment={"AWS_EC2_METADATA_SERVICE_ENDPOINT": "{endpoint}"},
                 ),
                 Mode.CONTAINER_RELATIVE: RELATIVE_WITHOUT_TOKEN,
-                Mode.V1: _TRIES_TOKEN,
             }
         ),
     ),

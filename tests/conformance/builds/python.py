@@ -70,13 +70,18 @@ CLIENTS = (
         prepare=partial(
             _prepare_old, "boto3-old", "boto3_old", "boto3==1.10.0", "botocore==1.13.0", "urllib3==1.25.11"
         ),
-        modes=_V1_ONLY,
+        modes=_V1_ONLY
+        | {
+            Mode.CONTAINER_TOKEN: Works(),
+            Mode.CONTAINER_RELATIVE: Works(),
+            Mode.CONTAINER_TOKEN_FILE: Cannot("it is older than AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+        },
     ),
     Client(
         name="boto 2",
         language="python",
         prepare=partial(_prepare_old, "boto2", "boto2", "boto==2.49.0"),
-        modes=_V1_ONLY,
+        modes=_V1_ONLY | dict.fromkeys(_CONTAINER_MODES, Cannot("it knows no container credentials")),
     ),
     Client(
         name="aiobotocore",

@@ -72,9 +72,6 @@ CLIENTS = (
                     "instance metadata without it"
                 ),
                 Mode.CONTAINER_RELATIVE: RELATIVE_WITHOUT_TOKEN,
-                Mode.V1: Cannot(
-                    "asks without a token only where TOKEN is a 403 and AWS_IMDSV1_FALLBACK is set"
-                ),
             }
         ),
     ),

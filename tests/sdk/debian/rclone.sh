@@ -7,4 +7,4 @@ if [ "${1:-}" = --version ]; then
     exit
 fi
 answer_lines rclone --config "$HOME/none" --s3-provider Other --s3-env-auth --s3-endpoint "$S3_ENDPOINT" \
-    --s3-region "$AWS_REGION" cat ":s3:$S3_BUCKET/$S3_KEY"
+    --s3-region "${AWS_REGION:-}" cat ":s3:$S3_BUCKET/$S3_KEY"

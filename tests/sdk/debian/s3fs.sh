@@ -7,9 +7,11 @@ if [ "${1:-}" = --version ]; then
     s3fs --version | sed -n 's/.* V\([0-9.]*\).*/\1/p'
     exit
 fi
+usual=iam_role=auto
+[ -z "${AWS_CONTAINER_CREDENTIALS_FULL_URI:-}" ] || usual=ecs
 mount=$HOME/mount
 mkdir "$mount"
-s3fs "$S3_BUCKET" "$mount" -f -o "url=$S3_ENDPOINT,use_path_request_style,direct_io,retries=1,$S3FS_OPTIONS" \
+s3fs "$S3_BUCKET" "$mount" -f -o "url=$S3_ENDPOINT,use_path_request_style,direct_io,retries=1,${S3FS_OPTIONS:-$usual}" \
     >"$HOME/log" 2>&1 &
 daemon=$!
 finish() {

@@ -8,6 +8,7 @@ import collections
 import collections.abc
 import os
 import sys
+from typing import Any
 
 for name in ("Mapping", "MutableMapping", "MutableSequence", "Sequence", "Callable", "Iterable"):
     setattr(collections, name, getattr(collections.abc, name))
@@ -21,7 +22,7 @@ if sys.argv[1:] == ["--version"]:
     sys.exit()
 
 path_style = Config(s3={"addressing_style": "path"})
-s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"], config=path_style)
+s3: Any = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"], config=path_style)
 
 
 def fetch() -> str:

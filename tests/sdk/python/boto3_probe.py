@@ -2,6 +2,8 @@
 
 import os
 import sys
+from functools import cache
+from typing import Any
 
 import boto3
 import botocore
@@ -11,13 +13,17 @@ if sys.argv[1:] == ["--version"]:
     print(f"{boto3.__version__} (botocore {botocore.__version__})")
     sys.exit()
 
-path_style = Config(s3={"addressing_style": "path"})
-s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"], config=path_style)
+
+@cache
+def make_client() -> Any:
+    """Return the one client. A container's credentials are fetched when it is made, which may fail."""
+    path_style = Config(s3={"addressing_style": "path"})
+    return boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT"], config=path_style)
 
 
 def fetch() -> str:
     """Return the object's text."""
-    answer = s3.get_object(Bucket=os.environ["S3_BUCKET"], Key=os.environ["S3_KEY"])
+    answer = make_client().get_object(Bucket=os.environ["S3_BUCKET"], Key=os.environ["S3_KEY"])
     return str(answer["Body"].read(), "utf-8")
 
 

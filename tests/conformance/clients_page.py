@@ -30,7 +30,7 @@ _TITLES = {
     "go": "Go",
     "java": "Java",
     "rust": "Rust",
-    "debian": "Debian's packages",
+    "debian": "Debian 12's packages",
 }
 _COLUMNS = {
     Mode.NAMESPACE: "nothing set",

@@ -21,6 +21,7 @@ from tests.conformance.world import ROLE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_RELEASE, _RELEASE_FILE = "12", Path("/etc/debian_version")
 _FOLDER = PROBES / "debian"
 _CONTAINER_MODES = (Mode.CONTAINER_TOKEN, Mode.CONTAINER_TOKEN_FILE, Mode.CONTAINER_RELATIVE)
 _FULL_URI_MODES = (Mode.CONTAINER_TOKEN, Mode.CONTAINER_TOKEN_FILE)
@@ -30,7 +31,15 @@ _NO_CONTAINERS = Cannot("it knows no container credentials")
 
 
 def _prepare(package: str, file: str, *command: str) -> Sequence[str]:
-    """Return a command line, once the file by which the Debian package is known is there."""
+    """Return a command line, once the file by which the Debian package is known is there.
+
+    What a tool can do depends on its version: on another Debian than the page's nothing is tried.
+    """
+    release = _RELEASE_FILE.read_text("ascii") if _RELEASE_FILE.exists() else "none"
+    if release.partition(".")[0] != _RELEASE:
+        raise ClientUnavailableError(
+            f"the page has the tools of Debian {_RELEASE}; this is {release.strip()}"
+        )
     if not Path(file).exists():
         raise ClientUnavailableError(f"the Debian package {package} is not installed")
     return command
@@ -38,6 +47,12 @@ def _prepare(package: str, file: str, *command: str) -> Sequence[str]:
 
 def _script(package: str, *more: str) -> partial[Sequence[str]]:
     return partial(_prepare, package, f"/usr/bin/{package}", "sh", str(_FOLDER / f"{package}.sh"), *more)
+
+
+def _prepare_s3fs() -> Sequence[str]:
+    if not Path("/dev/fuse").exists():
+        raise ClientUnavailableError("there is no /dev/fuse to mount with")
+    return _script("s3fs")()
 
 
 CLIENTS = (
@@ -62,7 +77,7 @@ CLIENTS = (
     Client(
         name="s3fs",
         language="debian",
-        prepare=_script("s3fs"),
+        prepare=_prepare_s3fs,
         modes={
             Mode.NAMESPACE: Works(
                 "`-o iam_role=ROLE,endpoint=REGION`",

@@ -115,6 +115,7 @@ class Site:
             broker=self.brokers[listen.provider],
             tokens=self.tokens,
             imds_v1=listen.imds_v1,
+            has_credentials=listen.credentials,
             list_without_token=listen.list_without_token,
             base_path=listen.base_path,
             hop_limit=listen.hop_limit,

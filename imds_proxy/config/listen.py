@@ -60,6 +60,9 @@ class ListenSettings(Section):
         description="The provider, as named under providers; may be left out when there is only one.",
     )
     imds_v1: bool = Field(default=False, description="Whether requests without a token are answered.")
+    credentials: bool = Field(
+        default=True, description="Whether a caller gets its role here, or the metadata alone."
+    )
     list_without_token: bool = Field(
         default=False, description="Whether the role's name, and that alone, is told without a token."
     )

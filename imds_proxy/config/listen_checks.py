@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from imds_proxy.yaml_nodes import KeyPath
     from imds_proxy.yaml_source import Source, Tree
 
-_OF_METADATA = ("imds_v1", "list_without_token", "base_path", "hop_limit")
+_OF_METADATA = ("imds_v1", "credentials", "list_without_token", "base_path", "hop_limit")
+_OF_CREDENTIALS = ("list_without_token", "base_path")
 _PLAIN_HTTP_ADDRESSES = frozenset(
     canonical_address(text) for text in ("169.254.170.2", "169.254.170.23", "fd00:ec2::23")
 )
@@ -35,9 +36,17 @@ def check(source: Source) -> Iterator[Fault]:
             yield from _warn_of_base_path(source, ("listen", index), one)
             yield from _warn_of_link_local(source, ("listen", index, "callers"))
             yield from tls_files.check(source, ("listen", index, "tls"))
+            yield from _check_credentials(source, ("listen", index), one)
             container = one.get("container")
             if isinstance(container, dict):
                 yield from _check_container(source, ("listen", index), one, container)
+
+
+def _check_credentials(source: Source, path: KeyPath, listener: dict[str, Tree]) -> Iterator[Fault]:
+    if parse_at(source, (*path, "credentials"), _BOOLEAN.validate_python) is False:
+        for key in _OF_CREDENTIALS:
+            if key in listener:
+                yield source.fault((*path, key), "has no meaning with `credentials: false`")
 
 
 def _check_container(

@@ -60,6 +60,7 @@ class MetadataService:
         broker: Broker,
         tokens: TokenKeys,
         imds_v1: bool,
+        has_credentials: bool,
         list_without_token: bool,
         base_path: str | None,
         hop_limit: int,
@@ -73,6 +74,7 @@ class MetadataService:
         self.admission = Admission(guard, limits)
         self._tokens = tokens
         self._imds_v1 = imds_v1
+        self._has_credentials = has_credentials
         self._list_without_token = list_without_token
         self._base = tree.split_base_path(base_path)
         self._hop_limit = hop_limit
@@ -80,7 +82,7 @@ class MetadataService:
         self._requests = metrics.requests.counts
         self._clock = clock
         self._started = clock.wall()
-        self._reader = MetadataReader(broker, metadata, started=self._started)
+        self._reader = MetadataReader(broker, metadata, shows_roles=has_credentials, started=self._started)
 
     def closed(self) -> MetadataService:
         """Return the same service with nobody let in: its address is no longer configured."""
@@ -126,6 +128,8 @@ class MetadataService:
             life = self._remaining_life(given, connection.peer)
             if life is None:
                 return Answer(empty_page(401))
+        if target.is_iam and not self._has_credentials:
+            return self._not_found(target)
         try:
             return await self._answer_read(request, self._standing_of(connection), target, life)
         except (Refusal, Trouble) as error:

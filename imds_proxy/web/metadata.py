@@ -24,10 +24,11 @@ USER_DATA = ("user-data",)
 class MetadataReader:
     """Finds what stands at a path, for the callers of one provider."""
 
-    def __init__(self, broker: Broker, settings: TreeSettings, *, started: float) -> None:
+    def __init__(self, broker: Broker, settings: TreeSettings, *, shows_roles: bool, started: float) -> None:
         """`started` are seconds UTC since 1970: when what never changes is said to have changed last."""
         self._broker = broker
         self._settings = settings
+        self._shows_roles = shows_roles
         self._started = started
 
     async def page_at(self, standing: Standing, target: Target, *, starts_nothing: bool) -> Page | None:
@@ -82,10 +83,11 @@ class MetadataReader:
         profile: bytes | None = None
         subject = Subject(standing.address)
         is_complete = True
-        if tree.shows_role(target.segments):
+        shows_role = self._shows_roles and tree.shows_role(target.segments)
+        if shows_role:
             profile = await self._profile_of(standing, target, starts_nothing=starts_nothing)
         if leaves.shows_identity(target.segments[1:], self._settings.levels):
-            if not tree.shows_role(target.segments) and not starts_nothing:
+            if not shows_role and not starts_nothing:
                 await self._broker.verdict(standing)
             verdict = self._known_verdict(standing)
             subject = _subject_of(standing, verdict)

@@ -38,7 +38,6 @@ PAGE = "docs/cloud-init.md"
 PYTHON = "/usr/bin/python3"
 MODULES = "configobj, jinja2, jsonpatch, jsonschema, oauthlib, requests, serial, yaml"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ops@valid.example"
-NO_ROLE = "no-such-role-boot"
 PATIENCE = 30
 NO_DNS = """
 table inet no_dns {
@@ -72,7 +71,7 @@ def release(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="module")
 def gateway(lab: Laboratory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """The page's daemon: IMDSv1 without a role on port 8775, the role behind a token on port 80."""
+    """The page's daemon: IMDSv1 without credentials on port 8775, the role behind a token on port 80."""
     with lab.running_gateway(_settings(lab, tmp_path_factory.mktemp("user-data"))) as gateway:
         yield gateway
 
@@ -90,9 +89,7 @@ def test_bare_metal_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_
     """With the page's configuration a machine that nothing marks as EC2's learns all, and no keys."""
     name = _take_name(0, release)
     machine = lab.make_machine(gateway, name)
-    before = lab.calls()
     booted = boot(OwnRoot(machine.namespace, tmp_path / "root", BARE_METAL), release, _sample("# /etc/cloud"))
-    asked = lab.calls()[len(before) :]
     assert booted.is_enabled
     assert booted.result == {"datasource": "DataSourceEc2", "errors": []}
     _assert_crawled(booted)
@@ -100,14 +97,13 @@ def test_bare_metal_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_
     _assert_identity(booted, name, machine.address)
     assert _network_files(booted) == []
     assert "iam" not in booted.metadata
-    assert {(call.role_arn.rpartition("/")[2], call.access_key_id) for call in asked} <= {(NO_ROLE, None)}
 
 
 def test_where_no_token_is_needed_no_keys_are(lab: Laboratory, gateway: Gateway) -> None:
     """The page's two ports: without a token no role at one, nothing at the other; with one the role."""
     machine = lab.make_machine(gateway, "hambar20.valid.example")
     boot_port = f"{METADATA}:8775"
-    for path in (ROLE_LIST, ROLE_LIST + NO_ROLE, ROLE_LIST + PROBAR):
+    for path in (ROLE_LIST, ROLE_LIST + PROBAR):
         assert (machine.ask(path, base=boot_port).status, machine.ask(path).status) == (404, 401), path
     assert machine.ask("/latest/user-data", base=boot_port).status == 200
     assert machine.list_role(machine.fetch_token(boot_port)).body == PROBAR
@@ -198,7 +194,8 @@ def test_over_ipv6(lab: Laboratory, release: Path, tmp_path: Path) -> None:
     folder = tmp_path / "user-data"
     folder.mkdir()
     settings = _settings(lab, folder)
-    settings["listen"] = [make_listener("[fd00:ec2::254]:80", provider="boot", imds_v1=True)]
+    listener = make_listener("[fd00:ec2::254]:80", imds_v1=True, credentials=False)
+    settings["listen"] = [listener | {"provider": "machines"}]
     (file,) = folder.iterdir()
     file.write_bytes(gzip.compress(file.read_bytes()))
     configuration = _sample("# /etc/cloud")

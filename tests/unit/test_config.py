@@ -53,6 +53,7 @@ def test_defaults(tmp_path: Path) -> None:
                 "callers_except": (),
                 "provider": "provider",
                 "imds_v1": False,
+                "credentials": True,
                 "list_without_token": False,
                 "base_path": None,
                 "hop_limit": 1,

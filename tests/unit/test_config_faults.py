@@ -78,6 +78,15 @@ listen:
   - {address: "[fd00:ec2::23]:80", callers: [10.0.0.0/8], container: {}}
   - {address: "0.0.0.0:81", callers: [10.0.0.0/8], container: {}}
 """,
+    "no credentials": """
+listen:
+  - {address: 127.0.0.1:80, imds_v1: true, credentials: false}
+  - address: 127.0.0.1:81
+    credentials: off
+    list_without_token: false   #! listen[1].list_without_token: has no meaning with `credentials: false`
+    base_path: /afp             #! listen[1].base_path: has no meaning with `credentials: false`
+    imds_v1: true
+""",
     "a container's path": """
 listen:
   - address: 127.0.0.1
@@ -94,7 +103,7 @@ listen:
 listen:
   - address: 127.0.0.1
     caller: []                  #! listen[0].caller: unknown key; did you mean callers?
-    x: 1                        #! listen[0].x: unknown key; known here: address, base_path, callers, callers_except, container, hop_limit, hosts, imds_v1, list_without_token, provider, tls
+    x: 1                        #! listen[0].x: unknown key; known here: address, base_path, callers, callers_except, container, credentials, hop_limit, hosts, imds_v1, list_without_token, provider, tls
 persons: []                     #! persons: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, metadata, people, provider, providers, tokens
 acounts: {}                     #! acounts: unknown key; did you mean accounts?
 admin: {adress: 1}              #! admin.adress: unknown key; did you mean address?

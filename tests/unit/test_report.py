@@ -63,6 +63,7 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "listen[0].callers_except: []    # default",
         "listen[0].provider: provider    # default",
         "listen[0].imds_v1: false    # default",
+        "listen[0].credentials: true    # default",
         "listen[0].list_without_token: false    # default",
         "listen[0].base_path: null    # default",
         "listen[0].hop_limit: 1    # default",

@@ -168,6 +168,15 @@ def test_the_admin_address_is_not_for_explanations(administered: Administered) -
     assert len(administered.sts.calls) == calls
 
 
+def test_the_admin_address_makes_no_tokens(administered: Administered) -> None:
+    """Whoever may see metrics may not become a workload; callers may not either."""
+    order = '{"workload": "web", "networks": [], "seconds": 60}'
+    for caller in (administered.pages, caller_of(administered.daemon)):
+        head = caller.render("POST", "/token", ("Content-Length", str(len(order))))
+        assert caller.exchange(head + order.encode()).status in {404, 405}
+    assert "minted" not in administered.daemon.log
+
+
 def test_the_admin_address_serves_no_metadata(administered: Administered) -> None:
     """The pages are for operators, the tree for callers, and neither is found at the other's address."""
     assert administered.pages.put_token("60").status in {404, 405}

@@ -77,7 +77,7 @@ def test_a_temporary_address(lab: Laboratory, gateway: Gateway) -> None:
     reason and `explain` say what to do. With the route that `explain` names it is itself.
     """
     machine, stable, temporary = make_private(lab, gateway)
-    lab.names.register(stable, "tuvfoo91.valid.example")
+    lab.names.register(stable, "tuvfoo61.valid.example")
     assert source_of(machine) == temporary
     assert_refused(lab, machine, METADATA_V6)
     explained = gateway.explain(temporary)
@@ -91,9 +91,9 @@ def test_a_temporary_address(lab: Laboratory, gateway: Gateway) -> None:
     machine.namespace.configure("route delete fd00:ec2::254/128")
     machine.namespace.run(*command.split())
     assert source_of(machine) == stable
-    assert_granted(lab, machine, TUVFOO, "tuvfoo91.valid.example", METADATA_V6)
+    assert_granted(lab, machine, TUVFOO, "tuvfoo61.valid.example", METADATA_V6)
     result = machine.run_boto3(lab.aws.url, IPV6_MODE)
-    assert result.arn.endswith(f":assumed-role/{TUVFOO}/tuvfoo91.valid.example")
+    assert result.arn.endswith(f":assumed-role/{TUVFOO}/tuvfoo61.valid.example")
     assert await_addresses(machine.namespace, temporary=True) == [temporary]
 
 
@@ -102,7 +102,7 @@ def test_a_temporary_address_of_a_static_one(lab: Laboratory, gateway: Gateway) 
     they go, and the machine is itself without a route of its own.
     """
     machine = lab.make_machine(gateway)
-    lab.names.register(machine.address_v6, "berbar92.valid.example")
+    lab.names.register(machine.address_v6, "berbar62.valid.example")
     switch = "/proc/sys/net/ipv6/conf/eth0/use_tempaddr"
     machine.namespace.run("sh", "-c", f"echo 2 > {switch}")
     machine.namespace.configure(f"address change {machine.address_v6}/64 dev eth0 mngtmpaddr")
@@ -112,7 +112,7 @@ def test_a_temporary_address_of_a_static_one(lab: Laboratory, gateway: Gateway) 
     machine.namespace.run("sh", "-c", f"echo 0 > {switch}")
     machine.namespace.configure(f"address delete {temporary}/64 dev eth0")
     assert source_of(machine) == machine.address_v6
-    assert_granted(lab, machine, PROBAR, "berbar92.valid.example", METADATA_V6)
+    assert_granted(lab, machine, PROBAR, "berbar62.valid.example", METADATA_V6)
 
 
 def test_an_ipv4_address_needs_no_such_advice(lab: Laboratory, gateway: Gateway) -> None:

@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 LISTEN = [{"address": "127.0.0.1:0", "list_without_token": True, "callers_except": [OUTSIDE]}]
 SPELLINGS = [ROLES_PATH, ROLES_PATH.rstrip("/"), "//latest//meta-data/iam/security-credentials/"]
-OTHERS = [
-    "/2021-03-23/meta-data/iam/security-credentials/",
-    "/latest/meta-data/iam/security-credentials-extended/",
-]
+DATED = "/2021-03-23/meta-data/iam/security-credentials/"
 CLOSED = [
     ROLES_PATH + FOO_ROLE,
     ROLES_PATH + BAR_ROLE,
@@ -31,6 +28,7 @@ CLOSED = [
     "/latest/meta-data/",
     "/latest/meta-data/iam/",
     "/latest/meta-data/iam/info",
+    "/latest/meta-data/iam/security-credentials-extended/",
     "/latest/meta-data/iam/security-credentials-extended/" + FOO_ROLE,
     "/latest/meta-data/instance-id",
     "/latest/meta-data/placement/region",
@@ -53,7 +51,7 @@ def name_server() -> Iterator[NameServer]:
         yield server
 
 
-@pytest.mark.parametrize("path", [*SPELLINGS, *OTHERS])
+@pytest.mark.parametrize("path", [*SPELLINGS, DATED])
 def test_the_role_s_name(path: str, site: RunningSite) -> None:
     """LIST without a token is the bare name, by GET and HEAD, without a token's life in the answer."""
     caller = site.caller(FOO)

@@ -77,7 +77,7 @@ def test_a_temporary_address(lab: Laboratory, gateway: Gateway) -> None:
     reason and `explain` say what to do. With the route that `explain` names it is itself.
     """
     machine, stable, temporary = make_private(lab, gateway)
-    lab.names.register(stable, "tuvfoo61.valid.example")
+    lab.names.register(stable, "tuvfoo75.valid.example")
     assert source_of(machine) == temporary
     assert_refused(lab, machine, METADATA_V6)
     explained = gateway.explain(temporary)
@@ -91,9 +91,9 @@ def test_a_temporary_address(lab: Laboratory, gateway: Gateway) -> None:
     machine.namespace.configure("route delete fd00:ec2::254/128")
     machine.namespace.run(*command.split())
     assert source_of(machine) == stable
-    assert_granted(lab, machine, TUVFOO, "tuvfoo61.valid.example", METADATA_V6)
+    assert_granted(lab, machine, TUVFOO, "tuvfoo75.valid.example", METADATA_V6)
     result = machine.run_boto3(lab.aws.url, IPV6_MODE)
-    assert result.arn.endswith(f":assumed-role/{TUVFOO}/tuvfoo61.valid.example")
+    assert result.arn.endswith(f":assumed-role/{TUVFOO}/tuvfoo75.valid.example")
     assert await_addresses(machine.namespace, temporary=True) == [temporary]
 
 

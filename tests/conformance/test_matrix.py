@@ -70,9 +70,7 @@ def test_client_reads_what_its_role_may_read(
 ) -> None:
     """Twice in one process, then it ends by itself; S3 saw the role's session, the audit names the caller."""
     with results.judging(client, mode):
-        command = _command_or_skip(client)
-        if client.name not in results.versions:
-            results.versions[client.name] = read_version(command, tmp_path)
+        command = _command_or_skip(client, results, tmp_path)
         works = client.modes[mode]
         assert isinstance(works, Works)
         with world.running_daemon(mode, tmp_path, works) as daemon:
@@ -94,7 +92,7 @@ def test_client_that_cannot_gets_nothing(
 ) -> None:
     """What the page calls impossible is tried with what is usual in the mode: it fails, without a crash."""
     with results.judging(client, mode):
-        command = _command_or_skip(client)
+        command = _command_or_skip(client, results, tmp_path)
         with (
             world.running_daemon(mode, tmp_path) as daemon,
             world.running_probe(client, mode, command, daemon, tmp_path) as probe,
@@ -105,10 +103,13 @@ def test_client_that_cannot_gets_nothing(
         assert [seen for seen in world.s3.requests if seen.outcome == "ok"] == []
 
 
-def _command_or_skip(client: Client) -> Sequence[str]:
+def _command_or_skip(client: Client, results: Results, home: Path) -> Sequence[str]:
+    """Return what runs the client, once its version is known."""
     command = _command(client.name)
     if isinstance(command, ClientUnavailableError):
         pytest.skip(str(command))
+    if client.name not in results.versions:
+        results.versions[client.name] = read_version(command, home)
     return command
 
 

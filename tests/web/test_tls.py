@@ -234,7 +234,11 @@ def test_renewal_without_a_signal(files: Files, sts: LittleSts, tmp_path: Path) 
         listen=[files.listen(imds_v1=True, provider="machines")],
         people={"listen": [files.listen()], "provider": "people", "identity": identity},
     )
-    groups = {"type": "by_groups", "regex": "(?P<account>[^-]+)-(?P<role>.+)", "groups": {"main-admin": ["alice"]}}
+    groups = {
+        "type": "by_groups",
+        "regex": "(?P<account>[^-]+)-(?P<role>.+)",
+        "groups": {"main-admin": ["alice"]},
+    }
     settings["providers"]["people"] = groups
     with running_daemon(settings, tmp_path) as daemon:
         callers = [files.caller_of(daemon, number) for number in range(2)]

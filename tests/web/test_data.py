@@ -158,7 +158,8 @@ def test_every_version_serves_the_tree(version: str, caller: WireCaller, token: 
         (
             "/latest/meta-data",
             "ami-id ami-launch-index hostname iam/ instance-action instance-id instance-life-cycle"
-            " instance-type local-hostname local-ipv4 placement/ profile reservation-id security-groups services/",
+            " instance-type local-hostname local-ipv4 placement/ profile reservation-id security-groups"
+            " services/",
         ),
         ("/latest/meta-data/iam", "info security-credentials/"),
         ("/latest/meta-data/iam/security-credentials", FOO_ROLE),

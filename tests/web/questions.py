@@ -64,7 +64,7 @@ PATHS = {
 
 # --- what it asks for --------------------------------------------------------------------------------
 
-_METHODS = st.sampled_from(
+METHODS = st.sampled_from(
     [*(3 * ["GET", "PUT", "HEAD"]), "POST", "DELETE", "OPTIONS", "PATCH", "TRACE", "QUERY"]
 )
 _ODD_SEGMENTS = st.sampled_from(
@@ -92,7 +92,7 @@ _ENDS = st.sampled_from(["", "", "/", "//", "?", "?x=/y", "/?a=%2F../b#c", "?/la
 
 @st.composite
 def _targets(draw: st.DrawFn, what: str, door: Door, asker: Asker) -> str:
-    """Draw a spelling of a path that is there, or a path that is not: one odd segment spoils it."""
+    """Draw a path that is there, or one that is not."""
     found = draw(st.sampled_from(list(PATHS))) if what == ODD else what
     path = PATHS[found]
     if found == "role":
@@ -101,8 +101,14 @@ def _targets(draw: st.DrawFn, what: str, door: Door, asker: Asker) -> str:
         path += draw(st.sampled_from(asker.foreign_roles))
     if door.base and path.startswith(ROLES_PATH) and draw(st.booleans()):
         path = door.base + path.removeprefix("/latest")
+    return draw(spelled(path, is_spoilt=what == ODD))
+
+
+@st.composite
+def spelled(draw: st.DrawFn, path: str, *, is_spoilt: bool) -> str:
+    """Draw a spelling of a path, or of one that is not there: one odd segment spoils it."""
     parts = [draw(_spellings(part)) for part in path.split("/") if part]
-    if what == ODD:
+    if is_spoilt:
         odd, is_appended = draw(_ODD_SEGMENTS), draw(st.booleans())
         if parts and is_appended:
             parts[draw(st.integers(0, len(parts) - 1))] += odd
@@ -175,15 +181,22 @@ def _tokens(asker: Asker) -> st.SearchStrategy[tuple[str, ...]]:
     return st.one_of(st.just(()), st.just((token,)), st.just((token,)), st.sampled_from(faulty + worthless))
 
 
+@dataclass(frozen=True)
+class Dress:
+    """What stands around a request's own words."""
+
+    headers: list[Header]
+    host: str
+    prefix: str
+    """Of the target: empty, or scheme and authority."""
+    is_refused: bool
+    """Whether a guard turns it away."""
+
+
 @st.composite
-def questions(draw: st.DrawFn, door: Door, asker: Asker) -> Question:
-    """Draw a well-formed request of this caller, at this listener."""
-    method, what = draw(_METHODS), draw(st.sampled_from([*PATHS, ODD]))
-    tokens = draw(_tokens(asker))
-    has_good_life = draw(st.booleans())
-    lives = (draw(_GOOD_LIVES),) if has_good_life else draw(_BAD_LIVES)
-    headers = draw(_HARMLESS)
-    headers += [(TOKEN_HEADER, token) for token in tokens] + [(LIFE_HEADER, life) for life in lives]
+def dresses(draw: st.DrawFn, *, without: str = "") -> Dress:
+    """Draw headers that change nothing, `without` one of them; sometimes one thing is not allowed."""
+    headers = [header for header in draw(_HARMLESS) if header[0] != without]
     host, prefix = draw(_HOSTS), draw(_PREFIXES)
     fault = draw(st.sampled_from([*(12 * [""]), "host", "prefix", "forwarded"]))
     if fault == "host":
@@ -192,12 +205,23 @@ def questions(draw: st.DrawFn, door: Door, asker: Asker) -> Question:
         prefix = draw(_FOREIGN_PREFIXES)
     elif fault == "forwarded":
         headers.append(draw(_FORWARDED))
-    target = prefix + draw(_targets(what, door, asker))
-    data, is_last = draw(_framed(method, target, host, headers))
+    return Dress(headers, host, prefix, is_refused=bool(fault))
+
+
+@st.composite
+def questions(draw: st.DrawFn, door: Door, asker: Asker) -> Question:
+    """Draw a well-formed request of this caller, at this listener."""
+    method, what = draw(METHODS), draw(st.sampled_from([*PATHS, ODD]))
+    tokens = draw(_tokens(asker))
+    has_good_life = draw(st.booleans())
+    lives = (draw(_GOOD_LIVES),) if has_good_life else draw(_BAD_LIVES)
+    said = [*((TOKEN_HEADER, token) for token in tokens), *((LIFE_HEADER, life) for life in lives)]
+    dress = draw(dresses())
+    data, is_last = draw(framed(method, draw(_targets(what, door, asker)), dress, said))
     is_open = door.takes_v1 or (door.lists_openly and what == "list")
     may_read = tokens == (asker.token,) or (is_open and not tokens)
-    status = 403 if fault else _status(method, what, may_read=may_read, has_good_life=has_good_life)
-    return Question(method, data, what, status, is_last)
+    status = _status(method, what, may_read=may_read, has_good_life=has_good_life)
+    return Question(method, data, what, 403 if dress.is_refused else status, is_last)
 
 
 def _status(method: str, what: str, *, may_read: bool, has_good_life: bool) -> int:
@@ -234,8 +258,10 @@ _SPACES = st.sampled_from(["", "", "  "])
 
 
 @st.composite
-def _framed(draw: st.DrawFn, method: str, target: str, host: str, said: list[Header]) -> tuple[bytes, bool]:
+def framed(draw: st.DrawFn, method: str, path: str, dress: Dress, said: list[Header]) -> tuple[bytes, bool]:
     """Draw version, connection, body; return the request, and whether its answer is the last."""
+    target = dress.prefix + path
+    said = [*dress.headers, *said]
     version = draw(st.sampled_from(["1.1", "1.1", "1.1", "1.0"]))
     connection = draw(st.sampled_from([*(5 * [""]), "keep-alive", "close", "Upgrade"]))
     framing = draw(st.sampled_from([*(3 * [""]), "length", "chunks"]))
@@ -251,7 +277,7 @@ def _framed(draw: st.DrawFn, method: str, target: str, host: str, said: list[Hea
         headers.append(("Transfer-Encoding", draw(st.sampled_from(["chunked", "Chunked"]))))
     if framing and version == "1.1" and draw(st.booleans()):
         headers.append(("Expect", "100-continue"))
-    headers.insert(draw(st.integers(0, len(headers))), ("Host", host))
+    headers.insert(draw(st.integers(0, len(headers))), ("Host", dress.host))
     lines = [draw(_lines(name, value)) for name, value in headers]
     head = "\r\n".join([f"{method} {target} HTTP/{version}", *lines, "", ""]).encode("utf-8", "surrogatepass")
     is_last = (

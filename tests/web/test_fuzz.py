@@ -26,13 +26,12 @@ from tests.standins.wire import (
     WireCaller,
 )
 from tests.web.machines import BAR, BAR_ROLE, DUAL, FOO, FOO_ROLE, FOREIGN, V1, V2, site_settings
+from tests.web.questions import LAST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-many = settings(
-    max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+many = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 _MOMENT = 0.03
 
@@ -245,7 +244,7 @@ def test_any_token(token: str, extra: list[tuple[str, str]], site: RunningSite) 
     request = render(
         "GET", ROLES_PATH + FOO_ROLE, "HTTP/1.1", [(TOKEN_HEADER, token), *extra], b"", caller.host
     )
-    assert_harmless(exchange(caller, request))
+    assert_harmless(exchange(caller, request + LAST))
 
 
 @many
@@ -256,6 +255,6 @@ def test_a_token_with_a_character_changed(position: int, character: str, site: R
     token = caller.fetch_token()
     changed = token[:position] + character + token[position + 1 :]
     request = render("GET", ROLES_PATH, "HTTP/1.1", [(TOKEN_HEADER, changed)], b"", caller.host)
-    received = exchange(caller, request)
+    received = exchange(caller, request + LAST)
     if changed != token:
         assert_harmless(received)

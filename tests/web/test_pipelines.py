@@ -6,6 +6,7 @@ and the pieces of what they send arrive in any order.
 
 from __future__ import annotations
 
+import ssl
 import sys
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -16,9 +17,13 @@ from hypothesis import strategies as st
 
 from imds_proxy.imds_tokens import TokenKeys
 from imds_proxy.model import canonical_address
+from imds_proxy.workload_tokens import Claims, WorkloadTokens
 from tests.standins.answer_stream import split_answers
+from tests.standins.authority import Authority
 from tests.standins.little_sts import LittleSts, running_little_sts
+from tests.standins.people_wire import PeopleCaller
 from tests.standins.site_thread import TOKEN_KEYS, RunningSite, running_site
+from tests.web.container_questions import container_questions
 from tests.web.machines import (
     BAR,
     BAR_NAME,
@@ -35,8 +40,9 @@ from tests.web.questions import LAST, Asker, Door, Question, questions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from tests.standins.wire import WireAnswer
+    from tests.standins.wire import WireAnswer, WireCaller
 
 many = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -44,16 +50,12 @@ TWIN, TWIN_NAME = "127.0.0.6", "tuvfoo43.valid.example"
 """Has FOO's role, with a session and keys of its own."""
 
 BASE = "/afp-api/latest"
-DOORS = [Door(), Door(takes_v1=True), Door(lists_openly=True), Door(takes_v1=True, base=BASE)]
-LISTEN = [
-    {
-        **LISTENERS[0],
-        "imds_v1": door.takes_v1,
-        "list_without_token": door.lists_openly,
-        **({"base_path": door.base} if door.base else {}),
-    }
-    for door in DOORS
-]
+DOORS = [Door(), Door(takes_v1=True), Door(lists_openly=True), Door(takes_v1=True, base=BASE), Door()]
+WITH_TLS = len(DOORS) - 1
+CONTAINER = len(DOORS)
+"""The last of the doors takes TLS; behind them comes the listener for containers."""
+
+WORKLOAD, SECRET = "web.pods.example", "a-secret-of-the-workload-web"
 NAMES = {FOO: FOO_NAME, BAR: BAR_NAME, TWIN: TWIN_NAME}
 ROLES = {FOO: FOO_ROLE, BAR: BAR_ROLE, TWIN: FOO_ROLE}
 SIZES = st.sampled_from([1, 2, 30, 100, 1000, 9000])
@@ -62,8 +64,9 @@ SIZES = st.sampled_from([1, 2, 30, 100, 1000, 9000])
 class World:
     """A site at which the callers have been given their keys, and what these are."""
 
-    def __init__(self, site: RunningSite, sts: LittleSts) -> None:
+    def __init__(self, site: RunningSite, sts: LittleSts, tls: ssl.SSLContext) -> None:
         self.site = site
+        self._tls = tls
         tokens = {source: site.caller(source).fetch_token() for source in NAMES}
         for source, role in ROLES.items():
             assert site.caller(source).fetch_role(tokens[source]) == role
@@ -80,6 +83,20 @@ class World:
             for source, role in ROLES.items()
         }
 
+        claims = Claims(WORKLOAD, (), int(site.clock.read_wall()) + 86_400)
+        self._container_tokens = (SECRET, WorkloadTokens(TOKEN_KEYS).issue(claims))
+
+    def caller(self, source: str, number: int) -> WireCaller:
+        """Return a caller of a listener."""
+        plain = self.site.caller(source, listener=number)
+        return PeopleCaller(plain.server, source, tls=self._tls) if number == WITH_TLS else plain
+
+    def questions(self, source: str, number: int) -> st.SearchStrategy[Question]:
+        """Return what a caller may ask a listener."""
+        if number == CONTAINER:
+            return container_questions(self._container_tokens)
+        return questions(DOORS[number], self.askers[source])
+
     def secrets_of(self, source: str) -> list[str]:
         """Return what nobody may see but this caller, and it only when it is let in."""
         key = self.keys[NAMES[source]]
@@ -89,20 +106,44 @@ class World:
         """Return what a caller that is let in has to find in an answer, by what it asks for."""
         role, name = ROLES[source], NAMES[source]
         key = self.keys[name].secret_key
-        return {"list": role, "role": key, "name": name, "info": f'/{role}"', "region": REGION}
+        whole = {"list": role, "name": name, "region": REGION}
+        return {**whole, "role": key, "container": key, "info": f'/{role}"'}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One site for all of these tests, which leave it as it is."""
+    folder = tmp_path_factory.mktemp("world")
+    authority = Authority(folder)
+    tls = ssl.create_default_context(cafile=str(authority.certificate))
     with (
         running_little_sts() as sts,
         running_site(
-            site_settings(sts, listen=LISTEN, hosts={**HOSTS, TWIN: TWIN_NAME}),
-            tmp_path_factory.mktemp("site"),
+            site_settings(sts, listen=listeners(folder, authority), hosts={**HOSTS, TWIN: TWIN_NAME}), folder
         ) as site,
     ):
-        yield World(site, sts)
+        yield World(site, sts, tls)
+
+
+def listeners(folder: Path, authority: Authority) -> list[dict[str, object]]:
+    """Return a listener for each of the doors, and one for containers."""
+    issued = authority.issue("machines")
+    issued.key.chmod(0o600)
+    secrets = folder / "secrets"
+    secrets.mkdir()
+    (secrets / WORKLOAD).touch(mode=0o600)
+    (secrets / WORKLOAD).write_text(SECRET + "\n")
+    made = [
+        {
+            **LISTENERS[0],
+            "imds_v1": door.takes_v1,
+            "list_without_token": door.lists_openly,
+            **({"base_path": door.base} if door.base else {}),
+        }
+        for door in DOORS
+    ]
+    made[WITH_TLS]["tls"] = {"certificate": str(issued.certificate), "key": str(issued.key)}
+    return [*made, {**LISTENERS[0], "container": {"secrets": str(secrets)}}]
 
 
 def assert_answered(world: World, source: str, question: Question, answer: WireAnswer) -> None:
@@ -125,16 +166,14 @@ def test_pipelines(data: st.DataObject, world: World) -> None:
     """Each request has the answer that the manual promises, in order; after one that ends the connection
     comes nothing. Whatever has keys, roles or names in it is the caller's own.
     """
-    number = data.draw(st.integers(0, len(DOORS) - 1))
+    number = data.draw(st.integers(0, CONTAINER))
     sources = data.draw(st.lists(st.sampled_from(list(NAMES)), min_size=1, max_size=3))
     asked = [
-        data.draw(st.lists(questions(DOORS[number], world.askers[source]), min_size=1, max_size=4))
-        for source in sources
+        data.draw(st.lists(world.questions(source, number), min_size=1, max_size=4)) for source in sources
     ]
     with ExitStack() as open_connections:
         connections = [
-            open_connections.enter_context(world.site.caller(source, listener=number).connected())
-            for source in sources
+            open_connections.enter_context(world.caller(source, number).connected()) for source in sources
         ]
         left = [b"".join(question.data for question in each) + LAST for each in asked]
         pieces = data.draw(st.lists(st.tuples(st.sampled_from(range(len(left))), SIZES), max_size=8))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -59,13 +61,17 @@ def mint(path: Path | None, workload: str, networks: Sequence[str], seconds: int
 
 
 def write_token(token: str, path: Path) -> None:
-    """Put a token into a file of mode 0600, all at once, without a newline. Raises OSError.
+    """Put a token into a file of mode 0600, all at once, without a newline.
 
-    Whoever owns the file that is replaced owns the new one: a container's user may be another than ours.
+    Whoever owns the file that is replaced owns the new one: a container's user may be another than ours. A
+    link is replaced, not followed: who can write in the folder must not choose what root overwrites. Raises
+    OSError, also in place of what is no regular file.
     """
     before = None
     with suppress(FileNotFoundError):
         before = path.stat()
+        if not stat.S_ISREG(before.st_mode):  # /dev/null would be gone for the whole host
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:

@@ -12,9 +12,11 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from tests.conformance.cases import CASES
 from tests.conformance.clients import ASKS_WITH_TOKEN, LANGUAGES, Cannot, Works, all_clients
 from tests.conformance.modes import WHAT_TO_SET, Mode
 from tests.conformance.results import FILE, GREEN
+from tests.conformance.troubles import render_troubles
 from tests.standins.processes import REPOSITORY
 
 if TYPE_CHECKING:
@@ -93,6 +95,8 @@ def render(clients: Sequence[Client], versions: Mapping[str, str]) -> str:
         of_language = [client for client in clients if client.language == language]
         if of_language:
             parts.append(_render_language(language, of_language, versions))
+    names = {client.name for client in clients}
+    parts.append(render_troubles([case for case, (client, _) in CASES.items() if client.name in names]))
     parts.append(_NOT_TRIED)
     return "\n".join(parts)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from tests.conformance.clients import Works
@@ -73,6 +73,16 @@ CONTAINER_MODES = frozenset({Mode.CONTAINER_TOKEN, Mode.CONTAINER_TOKEN_FILE, Mo
 _USUAL = Works()
 
 
+class Reachable(Protocol):
+    """A daemon, or a way to one."""
+
+    addresses: list[str]
+
+    @property
+    def endpoint(self) -> str:
+        """The first address as a URL."""
+
+
 @dataclass(frozen=True)
 class World:
     """AWS and S3 outside, the machine with its addresses inside."""
@@ -123,7 +133,7 @@ class World:
                 )
             yield daemon
 
-    def environment(self, client: Client, mode: Mode, daemon: Daemon, folder: Path) -> dict[str, str]:
+    def environment(self, client: Client, mode: Mode, daemon: Reachable, folder: Path) -> dict[str, str]:
         """Return all that the client's program finds in its environment; HOME is an empty folder."""
         cell = client.modes[mode]
         works = cell if isinstance(cell, Works) else _USUAL
@@ -186,7 +196,7 @@ def _container_keys(works: Works, workload: str, folder: Path) -> dict[str, obje
     return {"secrets": str(secrets)}
 
 
-def _variables(mode: Mode, daemon: Daemon, token_file: Path) -> dict[str, str]:
+def _variables(mode: Mode, daemon: Reachable, token_file: Path) -> dict[str, str]:
     variables: dict[str, str] = {}
     if mode is not Mode.NAMESPACE_NO_REGION:
         variables |= {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}  # botocore reads the second alone

@@ -84,6 +84,7 @@ def test_token_file(settings: dict[str, Any], aws: Aws, start_daemon: StartDaemo
     assert len(daemon.await_log(r".*?minted a token for (web\.pods\.example), from anywhere, .*", 2)) == 2
 
 
+@pytest.mark.patient
 def test_client_that_outlives_its_token(
     settings: dict[str, Any], aws: Aws, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ for line in sys.stdin:
     assert client.returncode == 0
 
 
+@pytest.mark.patient
 def test_wrong_secret(settings: dict[str, Any], aws: Aws, start_daemon: StartDaemon, tmp_path: Path) -> None:
     """A wrong secret is an error of the SDK's that shows the status and no reason."""
     daemon = start_daemon(settings)

@@ -79,6 +79,7 @@ async def test_every_caller_ends_with_its_own_arn(aws: Aws, start_daemon: StartD
     assert sorted(calls) == sorted(expected_calls)
 
 
+@pytest.mark.patient
 async def test_shared_sessions_stay_apart_too(aws: Aws, start_daemon: StartDaemon) -> None:
     """With shared sessions the same machines make one session for each account and role, four in all."""
     for account, account_id in ACCOUNT_IDS.items():

@@ -61,6 +61,7 @@ async def test_slow_sts_does_not_cost_a_try(
     assert [call.session_name for call in aws.calls()] == ["berbar07.valid.example", HOST]
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("name", CLIENT_NAMES)
 async def test_sts_slower_than_any_client_waits(
     name: str, aws: Aws, start_daemon: StartDaemon, tmp_path: Path

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.sdk
 MOST_ROUNDS = 100
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("fault", ["drop", "SERVFAIL", "REFUSED", "malformed"])
 async def test_known_machine_goes_on_when_dns_is_dead(
     fault: str, aws: Aws, name_server: NameServer, start_daemon: StartDaemon

@@ -182,6 +182,7 @@ def test_the_hop_limit_with_uvloop(files: Files, sts: LittleSts, tmp_path: Path)
 # --- limits -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.patient
 @pytest.mark.parametrize("loop", LOOPS)
 def test_handshakes_that_never_end(loop: str, files: Files, sts: LittleSts, tmp_path: Path) -> None:
     """Connections without a handshake count as the caller's own: with all places taken another hears 503;
@@ -222,6 +223,7 @@ def test_a_handshake_has_its_end(files: Files, start_site: StartSite) -> None:
 # --- certificates that change -------------------------------------------------------------------------
 
 
+@pytest.mark.patient
 def test_renewal_without_a_signal(files: Files, sts: LittleSts, tmp_path: Path) -> None:
     """While only the certificate is new the old pair is shown, and one line says why. Once the key is there
     the new pair is shown, without SIGHUP, for machines and for people, and connections go on.
@@ -256,6 +258,7 @@ def test_renewal_without_a_signal(files: Files, sts: LittleSts, tmp_path: Path) 
         assert f"{files.settings['key']} is not the key of {files.settings['certificate']}" in daemon.log
 
 
+@pytest.mark.patient
 def test_renewal_by_a_link_and_by_a_signal(files: Files, sts: LittleSts, tmp_path: Path) -> None:
     """The folder that the paths lead through is swapped by its link, as certbot's and Kubernetes' are; SIGHUP
     takes it over at once. A faulty pair keeps the whole configuration, and a good one then comes by itself.

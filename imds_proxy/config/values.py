@@ -31,7 +31,7 @@ _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 _ROLE_PATH = re.compile(r"/(?:[\x21-\x7e]+/)?", re.ASCII)
 _LONGEST_ROLE_PATH = 512
 # RFC 3986 section 2.3, unreserved characters; section 3.3, dot-segments, which clients take out.
-_BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
+_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
 _METADATA_VERSION = re.compile(r"latest|1\.0|[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LONGEST_SOCKET_PATH = 107
 """Bytes; unix(7): sun_path has 108 with the last NUL."""
@@ -103,11 +103,7 @@ def parse_nameserver(text: str) -> SocketAddress:
 
 def parse_base_path(text: str) -> str:
     """Return a path below which a metadata listener answers as well: not one of its own, and no root."""
-    if not _BASE_PATH.fullmatch(text):
-        raise ValueError(
-            f"{quoted(text)} is not a path such as /afp-api/latest: a slash before each segment and none at "
-            "the end, segments of A-Z a-z 0-9 - . _ ~ and neither . nor .."
-        )
+    _check_path(text, "/afp-api/latest")
     first = text.split("/")[1]
     if _METADATA_VERSION.fullmatch(first):
         raise ValueError(f"{quoted(text)}: /{first} is the metadata service's own")
@@ -116,12 +112,16 @@ def parse_base_path(text: str) -> str:
 
 def parse_container_path(text: str) -> str:
     """Return the path at which container credentials are served."""
-    if not _BASE_PATH.fullmatch(text):
+    _check_path(text, "/v1/credentials")
+    return text
+
+
+def _check_path(text: str, example: str) -> None:
+    if not _PATH.fullmatch(text):
         raise ValueError(
-            f"{quoted(text)} is not a path such as /v1/credentials: a slash before each segment and none at "
+            f"{quoted(text)} is not a path such as {example}: a slash before each segment and none at "
             "the end, segments of A-Z a-z 0-9 - . _ ~ and neither . nor .."
         )
-    return text
 
 
 def parse_socket_address(text: str, default_port: int) -> SocketAddress:

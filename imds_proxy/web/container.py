@@ -9,7 +9,6 @@ from __future__ import annotations
 from copy import copy
 from enum import StrEnum
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from multidict import istr
 
@@ -17,6 +16,7 @@ from imds_proxy.errors import FederationError, Refusal, Trouble
 from imds_proxy.web.admission import Admission, empty_page, path_of
 from imds_proxy.web.answer import Answer
 from imds_proxy.web.container_pages import ContainerPages, render_error
+from imds_proxy.web.tree import split_path
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -73,7 +73,7 @@ class ContainerService:
         """Without `tokens` nobody has to show one. `denied` are workloads whose tokens open nothing."""
         self.broker = broker
         self.admission = Admission(guard, limits)
-        self._path = _segments_of(path)
+        self._path = split_path(path)
         self._tokens = tokens
         self._secrets = secrets
         self._is_by_workload = is_by_workload
@@ -95,7 +95,7 @@ class ContainerService:
 
     async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
-        is_ours = _segments_of(path_of(request)) == self._path
+        is_ours = split_path(path_of(request)) == self._path
         kind = ContainerKind.CREDENTIALS if is_ours else ContainerKind.UNKNOWN
         response = self.admission.refuse(request, connection, self)
         if response is None:
@@ -142,11 +142,3 @@ class ContainerService:
         # Where the workload's name decides, a denied one is refused on record, as a denied host is.
         is_revoked = workload in self._denied and not self._is_by_workload
         return None if is_revoked else workload
-
-
-def _segments_of(raw: str) -> tuple[str, ...] | None:
-    """Return a path's segments, as the metadata tree takes them apart; None for what is no path."""
-    path = raw.partition("?")[0].partition("#")[0]
-    if not path.startswith("/"):
-        return None
-    return tuple(unquote(part, errors="surrogateescape") for part in path.split("/") if part)

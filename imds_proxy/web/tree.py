@@ -101,6 +101,14 @@ def split_base_path(path: str | None) -> tuple[str, ...]:
     return tuple(part for part in (path or "").split("/") if part)
 
 
+def split_path(raw: str) -> tuple[str, ...] | None:
+    """Return the segments of a request line's path, each percent-decoded once; None for what is no path."""
+    path = raw.partition("?")[0].partition("#")[0]
+    if not path.startswith("/"):
+        return None
+    return tuple(unquote(part, errors="surrogateescape") for part in path.split("/") if part)
+
+
 def parse_target(raw: str, base: tuple[str, ...] = ()) -> Target:
     """Return what the path of a request line asks for; a query is ignored, as EC2 does.
 
@@ -112,10 +120,9 @@ def parse_target(raw: str, base: tuple[str, ...] = ()) -> Target:
 
 
 def _parse(raw: str, base: tuple[str, ...]) -> Target:
-    path = raw.partition("?")[0].partition("#")[0]
-    if not path.startswith("/"):
+    segments = split_path(raw)
+    if segments is None:
         return Target(Kind.UNKNOWN)
-    segments = tuple(unquote(part, errors="surrogateescape") for part in path.split("/") if part)
     if not segments:
         return Target(Kind.METADATA)
     if base and segments[: len(base)] == base:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from bench import cold, crowd, footprint, million, renewal, report, warm
+from bench import cold, crowd, footprint, million, neighbour, renewal, report, warm
 from bench.loops import known_loops, run_on
 from bench.machine import Scale, describe_machine, raise_file_limit, take_load_core
 
@@ -15,6 +15,7 @@ _ITEMS = {
     "cold": cold.run,
     "crowd": crowd.run,
     "renewal": renewal.run,
+    "neighbour": neighbour.run,
     "footprint": footprint.run,
     "million": million.run,
 }

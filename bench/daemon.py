@@ -30,6 +30,9 @@ BY_IP: Mapping[str, object] = {
     "rule": {"pattern": HOST_PATTERN, "role": "{role}"},
 }
 
+NO_LIMITS: Mapping[str, int] = {"connections": 10_000, "requests_per_second": 1_000_000}
+"""So high that they limit nobody."""
+
 
 @dataclass(frozen=True, slots=True)
 class StandIns:
@@ -53,6 +56,7 @@ async def daemon(
     session: Session = "per-caller",
     loop: Loop = "uvloop",
     provider: Mapping[str, object] = BY_IP,
+    limits: Mapping[str, int] = NO_LIMITS,
 ) -> AsyncIterator[ServerProcess]:
     """Run `imds-proxy serve` in front of the stand-ins until the block ends.
 
@@ -61,7 +65,10 @@ async def daemon(
     environment = {"IMDS_PROXY_EVENT_LOOP": "asyncio"} if loop == "asyncio" else {}
     with tempfile.TemporaryDirectory(prefix="imds-proxy-bench-") as name:
         folder = Path(name)
-        settings = _settings(folder, behind, session) | {"providers": {"machines": dict(provider)}}
+        settings = _settings(folder, behind, session) | {
+            "providers": {"machines": dict(provider)},
+            "limits": dict(limits),
+        }
         config = folder / "imds-proxy.yaml"
         config.touch(mode=0o600)  # it has a secret in it; the daemon refuses one that others can read
         config.write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -88,5 +95,4 @@ def _settings(folder: Path, behind: StandIns, session: Session) -> dict[str, obj
         },
         "dns": {"nameservers": [f"127.0.0.1:{behind.names.port}"]},
         "audit": {"file": str(folder / "audit.jsonl")},
-        "limits": {"connections": 10_000, "requests_per_second": 1_000_000},
     }

@@ -46,6 +46,21 @@ def register_gauges(
     one("standings_known", "Callers with a verdict.", known_standings)
     one("allowances_known", "Callers whose requests are counted.", lambda: limits.size)
     one("connections_open", "Open connections of callers.", count_connections)
+    one(
+        "requests_over_limit",
+        "Requests beyond their caller's limits.",
+        lambda: limits.denied_requests,
+        is_counter=True,
+    )
+    workshop.metrics.gauges.append(
+        Gauge(
+            _PREFIX + "connections_dropped",
+            "Connections that we ended, by why (excess, idle, silent, unread).",
+            ("reason",),
+            lambda: {(reason,): n for reason, n in limits.dropped.items()},
+            is_counter=True,
+        )
+    )
     one("audit_waiting", "Audit records that wait to be written.", lambda: audit.waiting)
     one("audit_written", "Audit records written.", lambda: audit.written, is_counter=True)
     one("audit_dropped", "Audit records of refusals dropped.", lambda: audit.dropped, is_counter=True)

@@ -98,7 +98,7 @@ class Server:
                 connections=settings.limits.connections,
                 requests_per_second=settings.limits.requests_per_second,
                 clock=self._clock,
-                most_connections=most_connections(),
+                most_connections=min(settings.limits.all_connections, most_connections()),
             ),
             pages=CredentialPages(),
             sign_on_state=SignOnState(self._clock),
@@ -192,6 +192,7 @@ class Server:
         self._workshop.limits.requests_per_second = limits.requests_per_second
         self._workshop.cache.forget_demand()
         self._workshop.audit.reopen(configuration.settings.audit.file)
+        self._workshop.limits.most_connections = min(limits.all_connections, most_connections())
         logging.getLogger().setLevel(configuration.settings.log.level.upper())
         if configuration.settings.admin != self._admin:
             _log.warning("admin: the addresses have changed: needs a restart")

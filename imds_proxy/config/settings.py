@@ -158,10 +158,16 @@ class AdminSettings(Section):
 
 
 class LimitSettings(Section):
-    """What one caller (IPv6: one /64) may use at most."""
+    """What one caller (IPv6: one /64), and all together, may use at most."""
 
     connections: int = Field(default=256, ge=1, le=1_000_000, description="Open connections.")
     requests_per_second: int = Field(default=2000, ge=1, le=1_000_000, description="Requests per second.")
+    all_connections: int = Field(
+        default=20_000,
+        ge=1,
+        le=1_000_000,
+        description="Open connections of all callers; fewer where the limit on open files says so.",
+    )
 
 
 class LogSettings(Section):

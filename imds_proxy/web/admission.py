@@ -44,7 +44,7 @@ class Admission:
         for header in FORWARDING_HEADERS:
             if header in headers:
                 return Answer(empty_page(403))
-        if connection.is_excess or not self.limits.allow_request(connection.allowance):
+        if not self.limits.admit(connection):
             response = Answer(empty_page(503))
             response.force_close()
             return response

@@ -33,6 +33,9 @@ EXCESS_SECONDS = 2.0
 FIRST_REQUEST_SECONDS = 10.0
 """For which a new connection may stay without a whole request, its TLS handshake included."""
 
+UNREAD_SECONDS = 15.0
+"""For which an answer may wait for a peer that does not read (TCP_USER_TIMEOUT, tcp(7))."""
+
 _LONGEST_LINE = 8190
 
 _END_OF_HEAD = re.compile(rb"\n\r\n|\A\r?\n")
@@ -68,10 +71,13 @@ class Connection:
         "allowance",
         "hang_up",
         "has_asked",
+        "has_ended",
         "is_admitted",
         "is_excess",
         "is_local",
+        "is_pipelining",
         "local_host",
+        "pause",
         "peer",
         "service",
         "standing",
@@ -88,8 +94,12 @@ class Connection:
         self.service: Service | None = None
         """The service that looked at the peer; another one (after a reload) looks again."""
         self.has_asked = False
+        self.has_ended = False
         self.is_admitted = False
         self.is_excess = False
+        self.is_pipelining = False
+        self.pause = 0.0
+        """Seconds for which the answer to its request has to wait."""
         self.is_local = False
         """Whether it came over a unix socket."""
         self.standing: Standing | None = None
@@ -112,6 +122,7 @@ class _Handler(RequestHandler):
             # Once aiohttp has stopped reading it wants no more, and keeps what comes nevertheless for later.
             if found.end() == len(data) or not self._is_reading():
                 break
+            self._listener.note_pipeline(self)
             super().data_received(data[start : found.end()])
             start = found.end()
         super().data_received(data[start:])
@@ -176,6 +187,7 @@ class Listener(web.Server):
         expected = self._open.get(handler)
         if expected is not None:
             expected.hang_up = transport.abort
+            _end_unless_read(transport.get_extra_info("socket"))
             return
         connection = Connection(
             _address_of(transport.get_extra_info("peername")),
@@ -184,6 +196,7 @@ class Listener(web.Server):
         )
         sock = transport.get_extra_info("socket")
         connection.is_local = sock is not None and sock.family == socket.AF_UNIX
+        _end_unless_read(sock)
         self._count(handler, connection, self._allowance_of(connection, transport))
 
     def expect(self, peer: object, local: object, hang_up: Callable[[], object]) -> RequestHandler:
@@ -202,6 +215,12 @@ class Listener(web.Server):
         if handler in self._open and handler not in self._connections:
             self._give_back(handler)
 
+    def note_pipeline(self, handler: RequestHandler) -> None:
+        """Note that a connection brings requests before the answers to those in front of them."""
+        connection = self._open.get(handler)
+        if connection is not None:
+            connection.is_pipelining = True
+
     def pre_shutdown(self) -> None:
         """End the connections that nobody is asking on."""
         super().pre_shutdown()
@@ -214,6 +233,9 @@ class Listener(web.Server):
         if allowance is not None:
             connection.is_excess = not self.limits.allow_connection(allowance)
         self._open[handler] = connection
+        if not self.limits.make_room():
+            connection.is_excess = True
+        self.limits.note_idle(connection)
         # Thousands that never ask would use up our file descriptors, which are everybody's.
         patience = EXCESS_SECONDS if connection.is_excess else FIRST_REQUEST_SECONDS
         asyncio.get_running_loop().call_later(patience, self._drop_silent, connection)
@@ -221,12 +243,17 @@ class Listener(web.Server):
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Give the connection back to its caller's allowance."""
         super().connection_lost(handler, exc)
+        if isinstance(exc, TimeoutError):
+            self.limits.dropped["unread"] += 1
         self._give_back(handler)
 
     def _give_back(self, handler: RequestHandler) -> None:
         connection = self._open.pop(handler, None)
-        if connection is not None and connection.allowance is not None:
-            self.limits.end_connection(connection.allowance)
+        if connection is None:
+            return
+        connection.has_ended = True
+        if connection.allowance is not None:
+            self.limits.end_connection(connection, connection.allowance)
 
     def _allowance_of(self, connection: Connection, transport: asyncio.Transport) -> Allowance | None:
         if connection.peer is not None:
@@ -246,15 +273,31 @@ class Listener(web.Server):
         return connection.is_local or (peer is not None and self.service.guard.admits_peer(peer))
 
     def _drop_silent(self, connection: Connection) -> None:
-        if connection.is_excess or not connection.has_asked:
-            connection.hang_up()
+        if connection.has_ended:
+            return
+        if connection.is_excess:
+            self.limits.dropped["excess"] += 1
+        elif not connection.has_asked:
+            self.limits.dropped["silent"] += 1
+        else:
+            return
+        connection.hang_up()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = self._open.get(request.protocol)
         if connection is None:
             raise ConnectionResetError("the connection is gone")
         connection.has_asked = True
+        self.limits.note_busy(connection)
+        if connection.is_pipelining:
+            # aiohttp would answer all of a pipeline, thousands maybe, before anybody else's turn comes.
+            await asyncio.sleep(0)
         response = await self.service.answer(request, connection)
+        if connection.pause:
+            await asyncio.sleep(connection.pause)
+            connection.pause = 0.0
+        if not connection.has_ended:
+            self.limits.note_idle(connection)
         headers = request.headers
         # aiohttp loses what follows an upgrade that is declined, and takes a trailer of chunks for a header
         # of the next request.
@@ -271,6 +314,12 @@ def _address_of(name: object) -> IPAddress | None:
         except ValueError:
             return None
     return None
+
+
+def _end_unless_read(sock: socket.socket | None) -> None:
+    """Have the kernel end a connection whose peer takes nothing of what we have sent."""
+    if sock is not None and sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
 
 
 def lower_hop_limit(transport: asyncio.Transport, hops: int) -> None:

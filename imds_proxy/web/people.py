@@ -187,8 +187,7 @@ class PeopleService:
         return host == visit.connection.local_host
 
     def _check_limits(self, visit: _Visit) -> None:
-        connection = visit.connection
-        if connection.is_excess or not self._limits.allow_request(connection.allowance):
+        if not self._limits.admit(visit.connection):
             raise Denial(503, "Too many requests; try again in a while", ends_connection=True)
 
     def _check_site(self, visit: _Visit) -> None:

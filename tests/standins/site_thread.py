@@ -145,7 +145,7 @@ class RunningSite:
                 connections=limits.get("connections", 256),
                 requests_per_second=limits.get("requests_per_second", 1_000_000),
                 clock=clock,
-                most_connections=10_000,
+                most_connections=limits.get("all_connections", 10_000),
             ),
             pages=CredentialPages(),
             sign_on_state=SignOnState(clock),

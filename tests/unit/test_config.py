@@ -92,7 +92,7 @@ def test_defaults(tmp_path: Path) -> None:
         "tokens": {"key_file": None},
         "audit": {"file": "-"},
         "admin": {"address": None, "socket": None},
-        "limits": {"connections": 256, "requests_per_second": 2000},
+        "limits": {"connections": 256, "requests_per_second": 2000, "all_connections": 20_000},
         "log": {"level": "info"},
     }
     assert configuration.settings.metadata.model_dump(mode="json") == {

@@ -6,7 +6,7 @@ import pytest
 
 from imds_proxy.clock import Clock
 from imds_proxy.model import canonical_address
-from imds_proxy.web.limits import CallerLimits
+from imds_proxy.web.limits import DENIAL_PAUSE, Allowance, CallerLimits
 
 
 class HandClock:
@@ -18,6 +18,36 @@ class HandClock:
     def read(self) -> float:
         """Return seconds."""
         return self.now
+
+
+class Line:
+    """A connection as the limits see it."""
+
+    def __init__(self, limits: CallerLimits, address: str) -> None:
+        self.allowance: Allowance | None = limits.allowance_of(canonical_address(address))
+        self.is_excess = False
+        self.pause = 0.0
+        self.is_hung_up = False
+
+    def hang_up(self) -> None:
+        """Note it."""
+        self.is_hung_up = True
+
+
+def open_line(limits: CallerLimits, address: str) -> Line:
+    """Return a connection that is open and idle, as the listener makes it."""
+    line = Line(limits, address)
+    assert line.allowance is not None
+    line.is_excess = not limits.allow_connection(line.allowance)
+    line.is_excess = not limits.make_room() or line.is_excess
+    limits.note_idle(line)
+    return line
+
+
+def close_line(limits: CallerLimits, line: Line) -> None:
+    """End a connection."""
+    assert line.allowance is not None
+    limits.end_connection(line, line.allowance)
 
 
 @pytest.fixture
@@ -123,11 +153,11 @@ def test_a_user_of_this_host_is_a_caller(limits: CallerLimits) -> None:
 
 def test_connections_of_one_caller(limits: CallerLimits) -> None:
     """A caller may have so many connections; when one ends, there is room for another."""
-    allowance = limits.allowance_of(canonical_address("10.0.0.1"))
-    assert [limits.allow_connection(allowance) for _ in range(4)] == [True, True, True, False]
-    limits.end_connection(allowance)
-    limits.end_connection(allowance)
-    assert limits.allow_connection(allowance)
+    lines = [open_line(limits, "10.0.0.1") for _ in range(4)]
+    assert [line.is_excess for line in lines] == [False, False, False, True]
+    close_line(limits, lines[0])
+    close_line(limits, lines[1])
+    assert not open_line(limits, "10.0.0.1").is_excess
 
 
 def test_connections_are_not_forgotten(limits: CallerLimits) -> None:
@@ -141,7 +171,62 @@ def test_connections_are_not_forgotten(limits: CallerLimits) -> None:
     assert not limits.allow_connection(allowance)
 
 
-def test_connections_of_all_callers(limits: CallerLimits) -> None:
-    """All together may have no more than there are file descriptors for."""
-    callers = [limits.allowance_of(canonical_address(f"10.0.0.{number}")) for number in range(1, 7)]
-    assert [limits.allow_connection(caller) for caller in callers] == [True] * 5 + [False]
+def test_the_one_idle_for_longest_makes_room(limits: CallerLimits) -> None:
+    """One connection too many for all together ends the one on which nobody has asked for longest."""
+    lines = [open_line(limits, f"10.0.0.{number}") for number in range(1, 6)]
+    limits.note_busy(lines[0])
+    limits.note_busy(lines[1])
+    limits.note_idle(lines[1])
+    newcomer = open_line(limits, "10.0.0.9")
+    assert [line.is_hung_up for line in lines] == [False, False, True, False, False]
+    assert not newcomer.is_excess
+    assert +limits.dropped == {"idle": 1}
+
+
+def test_one_that_is_ending_makes_room_once(limits: CallerLimits) -> None:
+    """Until a connection that was hung up is gone, it is not counted, nor is another ended for it."""
+    lines = [open_line(limits, f"10.0.0.{number}") for number in range(1, 6)]
+    newcomer = open_line(limits, "10.0.0.9")
+    close_line(limits, lines[0])
+    assert [line.is_hung_up for line in lines] == [True, False, False, False, False]
+    close_line(limits, newcomer)
+    open_line(limits, "10.0.0.10")
+    assert not any(line.is_hung_up for line in lines[1:])
+    open_line(limits, "10.0.0.11")
+    assert [line.is_hung_up for line in lines[1:]] == [True, False, False, False]
+
+
+def test_no_room_while_all_are_busy(limits: CallerLimits) -> None:
+    """No answer is cut off for a newcomer: it is the newcomer that is one too many."""
+    lines = [open_line(limits, f"10.0.0.{number}") for number in range(1, 6)]
+    for line in lines:
+        limits.note_busy(line)
+    assert open_line(limits, "10.0.0.9").is_excess
+    assert not any(line.is_hung_up for line in lines)
+
+
+def test_denials_of_one_caller_are_paced(limits: CallerLimits, clock: HandClock) -> None:
+    """Whoever asks too often hears so at a steady pace, over all its connections; nobody else waits."""
+    count_allowed(limits, "10.0.0.1")
+    lines = [open_line(limits, "10.0.0.1") for _ in range(2)]
+    pauses = []
+    for line in lines * 2:
+        assert not limits.admit(line)
+        pauses.append(line.pause)
+    assert pauses == pytest.approx([DENIAL_PAUSE * turn for turn in (1, 2, 3, 4)])
+    other = open_line(limits, "10.0.0.2")
+    assert limits.admit(other)
+    assert other.pause == 0
+    clock.now += 0.05
+    count_allowed(limits, "10.0.0.1")
+    assert not limits.admit(lines[0])
+    assert lines[0].pause == pytest.approx(DENIAL_PAUSE)
+    assert limits.denied_requests == 5
+
+
+def test_a_connection_too_many_is_never_admitted(limits: CallerLimits) -> None:
+    """It hears so at the same pace, and takes nothing of its caller's requests."""
+    lines = [open_line(limits, "10.0.0.1") for _ in range(4)]
+    assert not limits.admit(lines[3])
+    assert lines[3].pause == pytest.approx(DENIAL_PAUSE)
+    assert sum(limits.admit(lines[0]) for _ in range(20)) == 10

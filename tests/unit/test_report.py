@@ -123,6 +123,7 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "admin.socket: /run/x/admin.sock    # $RUNTIME_DIRECTORY",
         "limits.connections: 256    # default",
         "limits.requests_per_second: 2000    # default",
+        "limits.all_connections: 20000    # default",
         "log.level: debug    # a.yaml:22",
         f"provider.module: {SITE}    # a.yaml:6",
         "provider.class: Machines    # a.yaml:6",

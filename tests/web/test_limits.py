@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
+from imds_proxy.web.listener import UNREAD_SECONDS
+from tests.standins.waiting import wait_until
 from tests.standins.wire import LIFE_HEADER, PATIENCE, ROLES_PATH, TOKEN_PATH, WireCaller, WireConnection
 from tests.web.machines import BAR, DUAL, FOO, FOO_ROLE, LISTENERS, OUTSIDE, SIX, V1
 from tests.web.machines import REGION as REGION_NAME
@@ -152,6 +155,63 @@ def test_a_caller_that_does_not_read(start_site: StartSite) -> None:
         connection = WireConnection(sock)
         whole = sent // len(request)
         assert all(connection.read_answer().status == 200 for _ in range(whole))
+
+
+@pytest.mark.patient
+def test_a_caller_that_never_reads(start_site: StartSite) -> None:
+    """Its connection ends once the kernel could not get rid of an answer for long enough, and is counted."""
+    site = start_site()
+    caller = site.caller(FOO, listener=V1)
+    role = caller.settle(ROLES_PATH, None).text
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(caller.server)
+        sock.settimeout(1)
+        send_until_full(sock, caller.render("GET", ROLES_PATH + role, ("X-Padding", "x" * 4000)) * 10_000)
+        assert site.workshop.limits.open_connections == 1
+        asyncio.run(
+            wait_until(lambda: not site.workshop.limits.open_connections, "the end", 5 * UNREAD_SECONDS)
+        )
+    assert +site.workshop.limits.dropped == {"unread": 1}
+
+
+# --- all together ----------------------------------------------------------------------------------
+
+
+def test_one_connection_too_many_for_all(start_site: StartSite) -> None:
+    """It ends the one on which nobody has asked for longest, and is served; the others go on."""
+    site = start_site(limits={"all_connections": 3})
+    callers = [site.caller(address, listener=V1) for address in (FOO, FOO, BAR, BAR)]
+    with ExitStack() as connections:
+        first, second, third = (connections.enter_context(caller.connected()) for caller in callers[:3])
+        assert [ask(first, callers[0]), ask(second, callers[1]), ask(third, callers[2])] == [200] * 3
+        assert ask(first, callers[0]) == 200
+        fourth = connections.enter_context(callers[3].connected())
+        assert ask(fourth, callers[3]) == 200
+        assert second.read_to_end() == b""
+        assert [ask(first, callers[0]), ask(third, callers[2]), ask(fourth, callers[3])] == [200] * 3
+    assert +site.workshop.limits.dropped == {"idle": 1}
+
+
+def test_senders_of_nothing_make_room(start_site: StartSite) -> None:
+    """Connections that bring no request go first, however many there are, and keep nobody out."""
+    site = start_site(limits={"all_connections": 20})
+    caller = site.caller(BAR, listener=V1)
+    with ExitStack() as connections:
+        for _ in range(60):
+            silent = connections.enter_context(site.caller(FOO, listener=V1).connected())
+            silent.send(b"GET /latest/")
+        assert [caller.get(REGION).status for _ in range(5)] == [200] * 5
+
+
+def test_a_pipeline_is_answered_in_order(site: RunningSite) -> None:
+    """What is within the limit, then one 503 and the end, whatever else was sent."""
+    caller = site.caller(FOO, listener=V1)
+    with caller.connected() as connection:
+        connection.send(caller.render("GET", REGION) * 30)
+        assert [connection.read_answer().status for _ in range(11)] == [200] * 10 + [503]
+        assert connection.read_to_end() == b""
+    assert site.workshop.limits.denied_requests == 1
 
 
 def send_until_full(sock: socket.socket, data: bytes) -> int:

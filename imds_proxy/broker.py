@@ -18,6 +18,8 @@ from imds_proxy.records import denial_record, hand_out_record
 from imds_proxy.standing import Standing, Standings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from imds_proxy.audit import Audit
     from imds_proxy.cache import CredentialCache, Entry
     from imds_proxy.clock import Clock
@@ -68,6 +70,17 @@ class Broker:
     def standing(self, address: IPAddress, workload: str | None = None) -> Standing:
         """Return what is known of the caller at `address`, or of the workload that asks from there."""
         return self._standings.of(address, workload)
+
+    def known(self) -> Iterator[Standing]:
+        """Yield what is known of each caller."""
+        return self._standings.current()
+
+    def forget(self, standing: Standing) -> None:
+        """Forget what is known of one caller, the role that LIST has named included.
+
+        A decision under way goes on for those who wait for it, and counts for nobody else.
+        """
+        self._standings.drop(standing)
 
     def retire(self) -> None:
         """Forget all verdicts: another broker decides from now on."""

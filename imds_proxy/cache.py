@@ -212,7 +212,8 @@ class CredentialCache:
         finally:
             entry.flight = None
             entry.is_insisted = False
-        self._set_timer(entry)
+        if self._entries.get(entry.session) is entry:  # not forgotten meanwhile
+            self._set_timer(entry)
 
     def _keep(self, entry: Entry, credentials: Credentials) -> None:
         is_short = not freshness.is_comfortable(credentials.expiry, credentials.received)

@@ -103,6 +103,7 @@ class Identities:
         self._confirmed: LRUCache[Key, Identity] = LRUCache(MOST_IDENTITIES)
         self._nameless: LRUCache[Key, Identity] = LRUCache(MOST_IDENTITIES)
         self._flights: dict[Key, asyncio.Task[Identity]] = {}
+        self._forgotten_flights: set[asyncio.Task[Identity]] = set()
         self.outcomes = {"confirmed": 0, "refused": 0, "failed": 0, "stale": 0}
         """How many look-ups ended how."""
 
@@ -115,6 +116,31 @@ class Identities:
     def flights(self) -> int:
         """How many look-ups are under way or wait for their turn."""
         return len(self._flights)
+
+    def addresses_of(self, name: str) -> set[IPAddress]:
+        """Return the addresses for which this name was found, whatever it counted."""
+        return {
+            key[0]
+            for shelf in (self._confirmed, self._nameless)
+            for key, identity in shelf.items()
+            if any(finding.name == name for finding in identity.findings)
+        }
+
+    def forget(self, address: IPAddress) -> int:
+        """Forget the names of an address and return for how many sets of domains they were known.
+
+        What a look-up under way brings is for those who wait for it already and is not remembered.
+        """
+        for key in [key for key in self._flights if key[0] == address]:
+            flight = self._flights.pop(key)
+            self._forgotten_flights.add(flight)
+            flight.add_done_callback(self._forgotten_flights.discard)
+        count = 0
+        for shelf in (self._confirmed, self._nameless):
+            for key in [key for key in shelf if key[0] == address]:
+                del shelf[key]
+                count += 1
+        return count
 
     def caller(
         self, address: IPAddress, workload: str | None = None, *, not_before: float
@@ -184,8 +210,11 @@ class Identities:
         except Trouble as error:
             identity = self._settle_failure(before, self._clock.monotonic(), str(error))
         finally:
-            del self._flights[key]
-        self._remember(key, identity)
+            is_ours = self._flights.get(key) is asyncio.current_task()
+            if is_ours:
+                del self._flights[key]
+        if is_ours:  # else somebody has said meanwhile that it is to be forgotten
+            self._remember(key, identity)
         self._count(identity)
         return identity
 

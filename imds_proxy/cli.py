@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imds_proxy import __version__, people_commands, token_command
+from imds_proxy import __version__, forget_command, people_commands, token_command
 from imds_proxy.errors import ConfigurationError, FederationError
 from imds_proxy.exit_statuses import EXIT_FAILED, EXIT_FAULTY, EXIT_REFUSED, EXIT_TROUBLE
 from imds_proxy.loading import admin_socket, config_option, load, path_of, socket_option
@@ -37,7 +37,7 @@ def main() -> None:
     """
 
 
-for _command in (token_command.token, *people_commands.COMMANDS):
+for _command in (token_command.token, forget_command.forget, *people_commands.COMMANDS):
     main.add_command(_command)
 
 

@@ -32,6 +32,7 @@ from imds_proxy.sockets import (
 from imds_proxy.sts import StsThreads
 from imds_proxy.token_keys import own_token_keys, passing_token_key
 from imds_proxy.web.documents import CredentialPages
+from imds_proxy.web.forget_desk import ForgetDesk, Memory
 from imds_proxy.web.limits import CallerLimits
 from imds_proxy.web.sign_on import SignOnState
 from imds_proxy.web.status import Readiness, build_status_app
@@ -142,7 +143,8 @@ class Server:
             announce(f"listening {bound_address(admin)} (admin)")
         if admin_socket is not None:
             desk = TokenDesk(lambda: self._site, lambda: self._is_key_kept, self._clock)
-            app = build_status_app(self._metrics, self._readiness, self._explain, desk)
+            forget_desk = ForgetDesk(self._memory)
+            app = build_status_app(self._metrics, self._readiness, self._explain, desk, forget_desk)
             await self._serve_status(app, admin_socket)
 
     async def _serve_status(self, app: web.Application, sock: socket.socket) -> None:
@@ -204,6 +206,9 @@ class Server:
         decisions = self._site.decisions
         sts = decisions.sts if assumes else None
         return await explain(address, decisions.doors, workload=workload, sts=sts, clock=self._clock)
+
+    def _memory(self) -> Memory:
+        return Memory(self._site.decisions.identities, self._site.brokers.values(), self._workshop.cache)
 
     def _readiness(self) -> Readiness:
         own_key = self._site.decisions.sts.own_key_trouble

@@ -10,6 +10,7 @@ from imds_proxy.caller import NEVER
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
 
     from imds_proxy.cache import Entry
     from imds_proxy.model import IPAddress
@@ -86,6 +87,17 @@ class Standings:
         key = standing.address, standing.workload
         drops.pop(key, None)
         keeps[key] = standing
+
+    def current(self) -> Iterator[Standing]:
+        """Yield all that are known."""
+        for shelf in (self._granted, self._others):
+            yield from shelf.values()
+
+    def drop(self, standing: Standing) -> None:
+        """Forget one of them, as `retire` forgets all."""
+        for shelf in (self._granted, self._others):
+            shelf.pop((standing.address, standing.workload), None)
+        standing.is_current = False
 
     def retire(self) -> None:
         """Forget all; whoever holds a standing learns by `is_current` that it no longer counts."""

@@ -1,4 +1,4 @@
-"""The admin pages: /healthz, /readyz, /metrics; on the socket /explain and /token. Never for callers."""
+"""The admin pages: /healthz, /readyz, /metrics; on the socket /explain, /token, /forget. Not for callers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from imds_proxy.explain import Explanation
     from imds_proxy.model import IPAddress
+    from imds_proxy.web.forget_desk import ForgetDesk
     from imds_proxy.web.token_desk import TokenDesk
 
 
@@ -45,8 +46,9 @@ def build_status_app(
     readiness: Callable[[], Readiness],
     explain: Explainer | None = None,
     token_desk: TokenDesk | None = None,
+    forget_desk: ForgetDesk | None = None,
 ) -> web.Application:
-    """Return the pages for the admin address, or with the other two those of the admin socket."""
+    """Return the pages for the admin address, or with the other three those of the admin socket."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -79,4 +81,6 @@ def build_status_app(
         app.router.add_get("/explain", show_explanation)
     if token_desk is not None:
         app.router.add_post("/token", token_desk.answer)
+    if forget_desk is not None:
+        app.router.add_post("/forget", forget_desk.answer)
     return app

@@ -17,7 +17,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
-from imds_proxy.errors import AWSError, Refusal
+from imds_proxy.errors import AWSError, Refusal, RefusalKind
 from imds_proxy.model import Credentials, RoleSession
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _translate_answer(error: ClientError) -> Refusal | AWSError:
     request_id = error.response.get("ResponseMetadata", {}).get("RequestId")
     text = f"STS: {code}: {' '.join(detail.get('Message', '').split())}"
     if code in _REFUSED:
-        return Refusal(text, request_id=request_id)
+        return Refusal(text, request_id=request_id, kind=RefusalKind.STS)
     return AWSError(text, code=code, request_id=request_id, is_own_key=code in _OWN_KEY_REFUSED)
 
 

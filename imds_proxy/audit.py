@@ -100,6 +100,11 @@ class Audit:
         return len(self._waiting) >= _MOST_WAITING_HAND_OUTS
 
     @property
+    def collapsed(self) -> int:
+        """How many denials are remembered, so that equal ones are counted."""
+        return len(self._collapsed)
+
+    @property
     def waiting(self) -> int:
         """How many records wait to be written."""
         return len(self._waiting)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from imds_proxy import freshness
 from imds_proxy.caller import NEVER
-from imds_proxy.errors import OverloadError, Refusal, Trouble
+from imds_proxy.errors import LateError, OverloadError, Refusal, RefusalKind, Trouble
 from imds_proxy.records import denial_record, hand_out_record
 from imds_proxy.standing import Standing, Standings
 
@@ -153,7 +153,8 @@ class Broker:
         try:
             verdict, session = await self._granted(standing, deadline)
             if session.role_name != role:
-                raise Refusal(f"asked for the role {role!r}, has {session.role_name}")
+                text = f"asked for the role {role!r}, has {session.role_name}"
+                raise Refusal(text, kind=RefusalKind.OTHER_ROLE)
             entry = standing.entry = self._cache.entry(session, self._sts)
             credentials = await self._offer(standing, verdict, entry, deadline)
         except (Refusal, Trouble) as error:
@@ -215,7 +216,7 @@ class Broker:
         await self._bring_verdict(standing, not_before, deadline)
         verdict = standing.verdict
         if verdict is None or self._clock.monotonic() >= self._end_of(standing):
-            raise Trouble("no verdict in time")
+            raise LateError("no verdict in time")
         return verdict
 
     async def _granted(
@@ -329,7 +330,7 @@ class Broker:
             if credentials is not None:
                 return credentials
         if entry.flight is not None or entry.failure is None:
-            raise Trouble("STS has not answered in time")
+            raise LateError("STS has not answered in time")
         raise entry.failure.with_traceback(None)
 
     async def _wait(self, flight: asyncio.Task[None], deadline: float) -> None:

@@ -105,9 +105,13 @@ class CredentialCache:
         """How many AssumeRole calls are under way or wait for their turn."""
         return len(self._flights)
 
-    def soonest_expiry(self) -> float | None:
-        """Return the wall clock second at which the first of the credentials held ends; None: none held."""
-        return min((e.credentials.expiry for e in self._entries.values() if e.credentials), default=None)
+    def soonest_expiry(self, *, is_wanted: bool = False) -> float | None:
+        """Return the wall clock second at which the first of the credentials held ends; None: none held.
+
+        With `is_wanted`, of those that somebody has asked for since they came, so that they are renewed.
+        """
+        entries = (entry for entry in self._entries.values() if entry.is_asked or not is_wanted)
+        return min((entry.credentials.expiry for entry in entries if entry.credentials), default=None)
 
     def entry(self, session: RoleSession, source: CredentialSource) -> Entry:
         """Return the entry of a role session that somebody asks for now; new ones hold nothing yet."""

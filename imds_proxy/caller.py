@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from imds_proxy.errors import Refusal, ResolutionError, Trouble
+from imds_proxy.errors import Refusal, RefusalKind, ResolutionError, Trouble
 from imds_proxy.lookup_queue import LookupQueue
 from imds_proxy.names import AllowedDomains, host_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from imds_proxy.clock import Clock
     from imds_proxy.model import IPAddress
@@ -63,6 +63,7 @@ class Identity:
     confirmed_at: float
     """When `names` were last confirmed; they stand in until `stale` seconds after it."""
     refusal: str | None = None
+    refusal_kind: RefusalKind = RefusalKind.NO_NAME
     failure: str | None = None
     """What the last look-up failed with."""
 
@@ -91,7 +92,9 @@ class Identities:
         deadline: float,
         stale: float,
         clock: Clock,
+        observe: Callable[[str, float], None] = lambda _outcome, _seconds: None,
     ) -> None:
+        """`observe` hears how each look-up ended and how many seconds it took."""
         self._resolver = resolver
         self._hosts = hosts
         self._deadline = deadline
@@ -104,8 +107,7 @@ class Identities:
         self._nameless: LRUCache[Key, Identity] = LRUCache(MOST_IDENTITIES)
         self._flights: dict[Key, asyncio.Task[Identity]] = {}
         self._forgotten_flights: set[asyncio.Task[Identity]] = set()
-        self.outcomes = {"confirmed": 0, "refused": 0, "failed": 0, "stale": 0}
-        """How many look-ups ended how."""
+        self._observe = observe
 
     @property
     def size(self) -> int:
@@ -198,6 +200,7 @@ class Identities:
 
     async def _look_up(self, key: Key) -> Identity:
         address, domains = key
+        started = self._clock.monotonic()
         before = self._remembered(key)
         try:
             async with self._queue.place(address, is_known=before is not None and bool(before.names)):
@@ -215,14 +218,15 @@ class Identities:
                 del self._flights[key]
         if is_ours:  # else somebody has said meanwhile that it is to be forgotten
             self._remember(key, identity)
-        self._count(identity)
+        self._observe(_outcome_of(identity), self._clock.monotonic() - started)
         return identity
 
     async def _ask(self, address: IPAddress, domains: AllowedDomains, asked_at: float) -> Identity:
         pointers = await self._resolver.names_of(address)
         if pointers.is_long or len(pointers.names) > MOST_POINTERS:
             count = "very many" if pointers.is_long else len(pointers.names)
-            return self._refuse(asked_at, (), f"{count} PTR names, {MOST_POINTERS} at most")
+            reason = f"{count} PTR names, {MOST_POINTERS} at most"
+            return self._refuse(asked_at, (), reason, RefusalKind.MANY_NAMES)
         dropped, candidates = _sort_pointers(pointers.names, domains)
         answers = await asyncio.gather(
             *(self._resolver.addresses_of(name, version=address.version) for name in candidates),
@@ -240,17 +244,21 @@ class Identities:
         names = tuple(sorted(finding.name for finding in findings if finding.is_confirmed))
         if not names:
             reason = "no PTR name is allowed and leads back"
+            kind = RefusalKind.NOT_CONFIRMED if candidates else RefusalKind.FOREIGN_DOMAIN
             if not findings:
                 reason = NO_POINTER if address.version == 4 else NO_POINTER_V6
-            return self._refuse(asked_at, tuple(findings), reason)
+                kind = RefusalKind.NO_NAME
+            return self._refuse(asked_at, tuple(findings), reason, kind)
         now = self._clock.monotonic()
         # Also what its TTL outlived on the way counts for a moment: whoever waits for it would get nothing.
         until = max(asked_at + min(ttl, _LONGEST_MEMORY), now + _SHORTEST_MEMORY)
         return Identity(names, tuple(findings), asked_at, until, confirmed_at=now)
 
-    def _refuse(self, asked_at: float, findings: tuple[Finding, ...], reason: str) -> Identity:
-        now = self._clock.monotonic()
-        return Identity((), findings, asked_at, now + _REFUSAL_MEMORY, confirmed_at=0, refusal=reason)
+    def _refuse(
+        self, asked_at: float, findings: tuple[Finding, ...], reason: str, kind: RefusalKind
+    ) -> Identity:
+        until = self._clock.monotonic() + _REFUSAL_MEMORY
+        return Identity((), findings, asked_at, until, confirmed_at=0, refusal=reason, refusal_kind=kind)
 
     def _settle_failure(self, before: Identity | None, asked_at: float, failure: str) -> Identity:
         now = self._clock.monotonic()
@@ -272,17 +280,9 @@ class Identities:
         finding = Finding(name, is_allowed=domains.allow(name), is_confirmed=True, note=origin)
         if not finding.is_allowed:
             refusal = f"{name} ({origin}) is in no allowed domain"
-            return Identity((), (finding,), now, now, confirmed_at=now, refusal=refusal)
+            kind = RefusalKind.FOREIGN_DOMAIN
+            return Identity((), (finding,), now, now, confirmed_at=now, refusal=refusal, refusal_kind=kind)
         return Identity((name,), (finding,), now, now + _LONGEST_MEMORY, confirmed_at=now)
-
-    def _count(self, identity: Identity) -> None:
-        if identity.is_stale:
-            outcome = "stale"
-        elif identity.failure is not None:
-            outcome = "failed"
-        else:
-            outcome = "confirmed" if identity.names else "refused"
-        self.outcomes[outcome] += 1
 
 
 class IdentifiedCaller:
@@ -326,11 +326,19 @@ class Person:
         return _names_of(await self._identities.identify(self.address, domains, not_before=NEVER))
 
 
+def _outcome_of(identity: Identity) -> str:
+    if identity.is_stale:
+        return "stale"
+    if identity.failure is not None:
+        return "failed"
+    return "confirmed" if identity.names else "refused"
+
+
 def _names_of(identity: Identity) -> tuple[str, ...]:
     if identity.failure is not None and not identity.names:
         raise ResolutionError(identity.failure)
     if identity.refusal is not None:
-        raise Refusal(identity.refusal)
+        raise Refusal(identity.refusal, kind=identity.refusal_kind)
     return identity.names
 
 

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from imds_proxy.errors import Refusal, RefusalKind, TroubleKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from imds_proxy.errors import Trouble
+
 STS_SECONDS_BOUNDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
+LOOKUP_SECONDS_BOUNDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.6, 1.0, 2.0)
 
 
 class Tally:
     """A counter with labels. `counts[labels] += 1` is all that the hot path pays."""
 
-    def __init__(self, name: str, documentation: str, labels: tuple[str, ...]) -> None:
+    def __init__(
+        self, name: str, documentation: str, labels: tuple[str, ...], values: Iterable[str] = ()
+    ) -> None:
+        """`values` are all that the one label can have: they are there from the start, as zero.
+
+        What first appears as a one is no increase to Prometheus, so an alert would miss it.
+        """
         self.name = name
-        self.documentation = documentation
+        self.values = tuple(values)
+        self.documentation = f"{documentation} ({', '.join(self.values)})." if self.values else documentation
         self.labels = labels
         self.counts: defaultdict[tuple[str | int, ...], int] = defaultdict(int)
 
     def add(self, *labels: str) -> None:
         """Count one."""
         self.counts[labels] += 1
+
+    def read(self) -> dict[tuple[str, ...], float]:
+        """Return all counts, what has not happened yet included."""
+        known = {(value,): 0.0 for value in self.values} if self.labels else {(): 0.0}
+        return known | {tuple(map(str, key)): float(n) for key, n in self.counts.items()}
 
 
 class Histogram:
@@ -55,133 +72,152 @@ class Gauge:
     labels: tuple[str, ...]
     read: Callable[[], Mapping[tuple[str, ...], float]]
     is_counter: bool = False
+    is_slow: bool = False
+    """Whether it is read on the thread that renders, because that may take a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric and its values at one moment."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...]
+    values: Mapping[tuple[str, ...], float]
+    is_counter: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All values at one moment; taken on the event loop, rendered on a thread."""
 
-    counters: tuple[tuple[str, str, tuple[str, ...], dict[tuple[str, ...], float]], ...]
-    gauges: tuple[tuple[str, str, tuple[str, ...], dict[tuple[str, ...], float]], ...]
+    families: tuple[Family, ...]
     histograms: tuple[tuple[str, str, tuple[float, ...], list[int], float], ...]
+    slow_gauges: tuple[Gauge, ...]
 
 
-@dataclass
 class Metrics:
     """The counters of one process, and the gauges that others registered."""
 
-    requests: Tally = field(
-        default_factory=lambda: Tally(
+    def __init__(self) -> None:
+        self.requests = Tally(
             "imds_proxy_requests", "Requests answered, by kind of path and HTTP status.", ("path", "status")
         )
-    )
-    verdicts: Tally = field(
-        default_factory=lambda: Tally(
-            "imds_proxy_verdicts",
-            "Decisions made, by outcome (granted, stale, refused, trouble).",
-            ("outcome",),
+        self.refusals = Tally(
+            "imds_proxy_refusals", "Requests of machines turned away, by why", ("reason",), RefusalKind
         )
-    )
-    hand_outs: Tally = field(
-        default_factory=lambda: Tally(
+        self.troubles = Tally(
+            "imds_proxy_troubles",
+            "Requests of machines that could not be answered, by what failed",
+            ("reason",),
+            TroubleKind,
+        )
+        self.verdicts = Tally(
+            "imds_proxy_verdicts",
+            "Decisions made, by outcome",
+            ("outcome",),
+            ("granted", "stale", "refused", "trouble"),
+        )
+        self.lookups = Tally(
+            "imds_proxy_lookups",
+            "Look-ups of names, by outcome",
+            ("outcome",),
+            ("confirmed", "refused", "failed", "stale"),
+        )
+        self.lookup_seconds = Histogram(
+            "imds_proxy_lookup_seconds",
+            "How long look-ups of names took, waiting for a place included.",
+            LOOKUP_SECONDS_BOUNDS,
+        )
+        self.hand_outs = Tally(
             "imds_proxy_hand_outs", "Access keys handed to a caller for the first time.", ()
         )
-    )
-    sts_calls: Tally = field(
-        default_factory=lambda: Tally(
+        self.sts_calls = Tally(
             "imds_proxy_sts_calls",
-            "AssumeRole calls, by outcome (success, refused, throttled, own_key_refused, trouble).",
+            "AssumeRole calls, by outcome",
             ("outcome",),
+            ("success", "refused", "throttled", "own_key_refused", "trouble"),
         )
-    )
-    sts_seconds: Histogram = field(
-        default_factory=lambda: Histogram(
+        self.sts_seconds = Histogram(
             "imds_proxy_sts_seconds",
             "How long AssumeRole took, waiting for a thread included.",
             STS_SECONDS_BOUNDS,
         )
-    )
-    renewals_refused: Tally = field(
-        default_factory=lambda: Tally(
+        self.renewals_refused = Tally(
             "imds_proxy_renewals_refused",
             "Role sessions whose renewal STS began to refuse while keys were held.",
             (),
         )
-    )
-    reloads: Tally = field(
-        default_factory=lambda: Tally(
-            "imds_proxy_reloads", "Reloads of the configuration, by outcome (done, faulty).", ("outcome",)
+        self.reloads = Tally(
+            "imds_proxy_reloads", "Reloads of the configuration, by outcome", ("outcome",), ("done", "faulty")
         )
-    )
-    provider_errors: Tally = field(
-        default_factory=lambda: Tally(
+        self.provider_errors = Tally(
             "imds_proxy_provider_errors", "Exceptions and time-outs of providers.", ("provider",)
         )
-    )
-    people_requests: Tally = field(
-        default_factory=lambda: Tally(
+        self.people_requests = Tally(
             "imds_proxy_people_requests",
             "Requests answered on the listeners for people, by kind of path and HTTP status.",
             ("path", "status"),
         )
-    )
-    logins: Tally = field(
-        default_factory=lambda: Tally(
+        self.logins = Tally(
             "imds_proxy_logins",
-            "Requests by whether it was known who asked, by outcome (success, refused, trouble).",
+            "Requests by whether it was known who asked, by outcome",
             ("outcome",),
+            ("success", "refused", "trouble"),
         )
-    )
-    console_urls: Tally = field(
-        default_factory=lambda: Tally(
-            "imds_proxy_console_urls", "Console URLs wanted, by outcome (success, trouble).", ("outcome",)
+        self.console_urls = Tally(
+            "imds_proxy_console_urls", "Console URLs wanted, by outcome", ("outcome",), ("success", "trouble")
         )
-    )
-    gauges: list[Gauge] = field(default_factory=list)
+        self.is_reloaded = True
+        """Whether the last reload took the configuration that was read."""
+        self.configured_at = 0.0
+        """When the configuration in force was taken over, seconds UTC since 1970."""
+        self.gauges: list[Gauge] = []
 
     def observe_sts(self, outcome: str, seconds: float) -> None:
         """Count an AssumeRole call."""
         self.sts_calls.add(outcome)
         self.sts_seconds.observe(seconds)
 
+    def observe_lookup(self, outcome: str, seconds: float) -> None:
+        """Count a look-up of names."""
+        self.lookups.add(outcome)
+        self.lookup_seconds.observe(seconds)
+
+    def count_denial(self, error: Refusal | Trouble) -> None:
+        """Count a machine's request that is not answered with what it asks for."""
+        (self.refusals if isinstance(error, Refusal) else self.troubles).add(error.kind)
+
+    def note_reload(self, outcome: str, now: float) -> None:
+        """Count a reload that was `done` or `faulty` at `now` (seconds UTC since 1970)."""
+        self.reloads.add(outcome)
+        self.is_reloaded = outcome == "done"
+        if self.is_reloaded:
+            self.configured_at = now
+
     def tallies(self) -> tuple[Tally, ...]:
         """Return all counters that are kept here."""
-        return (
-            self.requests,
-            self.verdicts,
-            self.hand_outs,
-            self.sts_calls,
-            self.renewals_refused,
-            self.reloads,
-            self.provider_errors,
-            self.people_requests,
-            self.logins,
-            self.console_urls,
-        )
+        return tuple(value for value in vars(self).values() if isinstance(value, Tally))
+
+    def histograms(self) -> tuple[Histogram, ...]:
+        """Return all histograms."""
+        return tuple(value for value in vars(self).values() if isinstance(value, Histogram))
 
     def snapshot(self) -> Snapshot:
         """Return all values as they are now."""
-        counters = [
-            (
-                t.name,
-                t.documentation,
-                t.labels,
-                {tuple(map(str, key)): float(n) for key, n in t.counts.items()},
-            )
-            for t in self.tallies()
-        ]
-        read = [(g, g.name, g.documentation, g.labels, dict(g.read())) for g in self.gauges]
-        counters += [(name, text, labels, values) for g, name, text, labels, values in read if g.is_counter]
-        gauges = [(name, text, labels, values) for g, name, text, labels, values in read if not g.is_counter]
-        seconds = self.sts_seconds
-        histogram = (
-            seconds.name,
-            seconds.documentation,
-            seconds.bounds,
-            list(seconds.buckets),
-            seconds.total,
+        counters = (
+            Family(t.name, t.documentation, t.labels, t.read(), is_counter=True) for t in self.tallies()
         )
-        return Snapshot(tuple(counters), tuple(gauges), (histogram,))
+        return Snapshot(
+            (*counters, *(read_gauge(gauge) for gauge in self.gauges if not gauge.is_slow)),
+            tuple((h.name, h.documentation, h.bounds, list(h.buckets), h.total) for h in self.histograms()),
+            tuple(gauge for gauge in self.gauges if gauge.is_slow),
+        )
+
+
+def read_gauge(gauge: Gauge) -> Family:
+    """Return a gauge with its values as they are now."""
+    return Family(gauge.name, gauge.documentation, gauge.labels, dict(gauge.read()), gauge.is_counter)
 
 
 def render(snapshot: Snapshot) -> bytes:
@@ -191,18 +227,16 @@ def render(snapshot: Snapshot) -> bytes:
     from prometheus_client.metrics_core import Metric
     from prometheus_client.registry import Collector
 
+    families = (*snapshot.families, *map(read_gauge, snapshot.slow_gauges))
+
     class Values(Collector):
         def collect(self) -> Iterable[Metric]:
-            for name, text, labels, counts in snapshot.counters:
-                counter = CounterMetricFamily(name, text, labels=labels)
-                for key, value in sorted(counts.items()):
-                    counter.add_metric(key, value)
-                yield counter
-            for name, text, labels, values in snapshot.gauges:
-                gauge = GaugeMetricFamily(name, text, labels=labels)
-                for key, value in sorted(values.items()):
-                    gauge.add_metric(key, value)
-                yield gauge
+            for family in families:
+                kind = CounterMetricFamily if family.is_counter else GaugeMetricFamily
+                metric = kind(family.name, family.documentation, labels=family.labels)
+                for key, value in sorted(family.values.items()):
+                    metric.add_metric(key, value)
+                yield metric
             for name, text, bounds, buckets, total in snapshot.histograms:
                 histogram = HistogramMetricFamily(name, text)
                 histogram.add_metric([], _cumulate(bounds, buckets), total)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from imds_proxy import registry
 from imds_proxy.audit import check_file
+from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.errors import ConfigurationError, FederationError, Trouble
 from imds_proxy.log import PLAIN
 
@@ -71,15 +72,15 @@ class Reloads:
             self._keep(error.faults)
         except FederationError as error:
             _log.error("configuration kept: %s", error, extra=PLAIN)
-            self._metrics.reloads.add("faulty")
+            self._metrics.note_reload("faulty", SYSTEM_CLOCK.wall())
         else:
             _log.info("configuration reloaded")
-            self._metrics.reloads.add("done")
+            self._metrics.note_reload("done", SYSTEM_CLOCK.wall())
 
     def _keep(self, faults: Iterable[Fault]) -> None:
         errors = sum(not fault.is_warning for fault in faults)
         _log.error("configuration kept: %d faults", errors, extra=PLAIN)
-        self._metrics.reloads.add("faulty")
+        self._metrics.note_reload("faulty", SYSTEM_CLOCK.wall())
 
     async def _load(self) -> registry.Loaded:
         """Read files and import providers on a thread, while callers are served. Raises FederationError.

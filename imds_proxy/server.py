@@ -107,6 +107,7 @@ class Server:
         )
         self._site = self._build_site(loaded)
         self._listeners = Listeners(self._workshop.limits)
+        self._metrics.configured_at = self._clock.wall()
         register_gauges(self._workshop, lambda: self._site, lambda: self._listeners.connections)
         await self._listeners.start(sockets, self._site)
         await self._open_admin(admin, admin_socket)

@@ -188,6 +188,7 @@ def build_decisions(
         deadline=settings.dns.deadline,
         stale=settings.dns.stale,
         clock=clock,
+        observe=metrics.observe_lookup,
     )
     sts = Sts(
         aws_parts.sts_settings(settings.aws, configuration.secret_key),
@@ -212,6 +213,8 @@ def build_decisions(
         )
         for name, provider in providers.items()
     }
+    for name in judges:
+        metrics.provider_errors.counts.setdefault((name,), 0)
     doors = tuple(
         Door(
             str(listen.address),

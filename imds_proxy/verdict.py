@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from imds_proxy.errors import Refusal, Trouble
+from imds_proxy.errors import Refusal, RefusalKind, Trouble, TroubleKind
 from imds_proxy.inquiry import ask_provider
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Verdict:
     session: RoleSession | None = None
     serve_until: float = 0.0
     """Until when a grant counts on while a look-up does not answer."""
+    kind: RefusalKind | TroubleKind | None = None
+    """What kind of denial it is."""
 
     @property
     def is_stale(self) -> bool:
@@ -46,7 +48,11 @@ class Verdict:
 
     def denial(self) -> Refusal | Trouble:
         """Return the error that says why there is no grant."""
-        return Refusal(self.reason) if self.outcome == "refused" else Trouble(self.reason)
+        if isinstance(self.kind, RefusalKind):
+            return Refusal(self.reason, kind=self.kind)
+        trouble = Trouble(self.reason)
+        trouble.kind = self.kind or TroubleKind.OTHER
+        return trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +102,17 @@ class Judge:
         caller = self._identities.caller(address, workload, not_before=not_before)
         try:
             if address in self._denied.addresses:
-                raise Refusal("the address is denied")
+                raise Refusal("the address is denied", kind=RefusalKind.DENIED)
             grant = await self._ask_provider(caller)
             names = self._names_of(caller)
             denied = self._denied.names.intersection(names)
             if denied:
-                raise Refusal(f"the name {min(denied)} is denied")
+                raise Refusal(f"the name {min(denied)} is denied", kind=RefusalKind.DENIED)
             session = self._role_sessions.session_for(grant, self._accounts[grant.account], names, address)
         except Refusal as refusal:
-            return self._conclude("refused", str(refusal), caller, started, _REFUSAL_MEMORY)
+            return self._conclude(refusal, caller, started)
         except Trouble as trouble:
-            return self._conclude("trouble", str(trouble), caller, started, _TROUBLE_MEMORY)
+            return self._conclude(trouble, caller, started)
         identity = caller.identity
         return Verdict(
             "granted",
@@ -120,12 +126,17 @@ class Judge:
             serve_until=(identity.confirmed_at if identity else started) + self._stale,
         )
 
-    def _conclude(
-        self, outcome: str, reason: str, caller: IdentifiedCaller, started: float, memory: float
-    ) -> Verdict:
-        until = self._clock.monotonic() + memory
-        names = self._names_of(caller)
-        return Verdict(outcome, reason, started, until, names=names, identity=caller.identity)
+    def _conclude(self, denial: Refusal | Trouble, caller: IdentifiedCaller, started: float) -> Verdict:
+        is_refusal = isinstance(denial, Refusal)
+        return Verdict(
+            "refused" if is_refusal else "trouble",
+            str(denial),
+            asked_at=started,
+            fresh_until=self._clock.monotonic() + (_REFUSAL_MEMORY if is_refusal else _TROUBLE_MEMORY),
+            names=self._names_of(caller),
+            identity=caller.identity,
+            kind=denial.kind,
+        )
 
     def _names_of(self, caller: IdentifiedCaller) -> tuple[str, ...]:
         if caller.identity is not None:
@@ -141,10 +152,12 @@ class Judge:
         if not grants:
             raise Refusal(f"provider {self.name} grants nothing")
         if len(roles) > 1:
-            raise Refusal(f"provider {self.name} grants {len(roles)} roles, a machine has one")
+            text = f"provider {self.name} grants {len(roles)} roles, a machine has one"
+            raise Refusal(text, kind=RefusalKind.SEVERAL_ROLES)
         grant = min(grants)
         if grant.account not in self._accounts:
-            raise Refusal(f"provider {self.name} grants a role in {grant.account!r}, which accounts lacks")
+            text = f"provider {self.name} grants a role in {grant.account!r}, which accounts lacks"
+            raise Refusal(text, kind=RefusalKind.UNKNOWN_ACCOUNT)
         return replace(grant, tags=_agreed_tags(grants))
 
 

@@ -68,6 +68,11 @@ class WorkloadSecrets:
         contents = self._contents
         return (contents.failure,) if contents.failure is not None else contents.problems
 
+    @property
+    def size(self) -> int:
+        """How many secrets there are."""
+        return len(self._contents.workloads)
+
     async def workload_of(self, secret: str, now: float) -> str | None:
         """Return the workload whose secret this is, None: nobody's. `now` is monotonic seconds.
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from imds_proxy.errors import RefusalKind
 from imds_proxy.web.answer import Answer, render_page
 from imds_proxy.web.guard import FORWARDING_HEADERS
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from imds_proxy.metrics import Tally
     from imds_proxy.web.answer import Page
     from imds_proxy.web.guard import Guard
     from imds_proxy.web.limits import CallerLimits
@@ -24,6 +26,7 @@ class Admission:
 
     guard: Guard
     limits: CallerLimits
+    refusals: Tally
 
     def closed(self) -> Admission:
         """Return the same with nobody let in."""
@@ -39,16 +42,23 @@ class Admission:
             connection.standing = None
             connection.is_admitted = connection.peer is not None and self.guard.admits_peer(connection.peer)
         headers = request.headers
-        if not connection.is_admitted or not self._is_for_us(request, connection):
-            return Answer(empty_page(403))
+        if not connection.is_admitted:
+            return self._forbid(RefusalKind.NOT_ADMITTED)
+        if not self._is_for_us(request, connection):
+            return self._forbid(RefusalKind.FOREIGN_HOST)
         for header in FORWARDING_HEADERS:
             if header in headers:
-                return Answer(empty_page(403))
+                return self._forbid(RefusalKind.FORWARDED)
         if not self.limits.admit(connection):
+            self.refusals.add(RefusalKind.OVER_LIMIT)
             response = Answer(empty_page(503))
             response.force_close()
             return response
         return None
+
+    def _forbid(self, kind: RefusalKind) -> Answer:
+        self.refusals.add(kind)
+        return Answer(empty_page(403))
 
     def _is_for_us(self, request: web.BaseRequest, connection: Connection) -> bool:
         hosts = request.headers.getall("Host", ())

@@ -67,6 +67,11 @@ class BasicSignOn:
         self._key = os.urandom(32)
         self._successes: TTLCache[bytes, str] = TTLCache(MOST_SUCCESSES, SUCCESS_MEMORY, clock.monotonic)
 
+    @property
+    def size(self) -> int:
+        """How many logins are remembered."""
+        return len(self._successes)
+
     async def user_of(self, request: web.BaseRequest, connection: Connection) -> str:
         """Return who has logged in. Raises NotIdentified, or Trouble when the directory does not answer."""
         peer = peer_of(request.transport, connection.peer)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from multidict import istr
 
-from imds_proxy.errors import FederationError, Refusal, Trouble
+from imds_proxy.errors import FederationError, Refusal, RefusalKind, Trouble
 from imds_proxy.web.admission import Admission, empty_page, path_of
 from imds_proxy.web.answer import Answer
 from imds_proxy.web.container_pages import ContainerPages, render_error
@@ -72,7 +72,7 @@ class ContainerService:
     ) -> None:
         """Without `tokens` nobody has to show one. `denied` are workloads whose tokens open nothing."""
         self.broker = broker
-        self.admission = Admission(guard, limits)
+        self.admission = Admission(guard, limits, metrics.refusals)
         self._path = split_path(path)
         self._tokens = tokens
         self._secrets = secrets
@@ -80,6 +80,7 @@ class ContainerService:
         self._denied = denied
         self._pages = ContainerPages()
         self._requests = metrics.requests.counts
+        self._metrics = metrics
         self._clock = clock
 
     def closed(self) -> ContainerService:
@@ -119,6 +120,8 @@ class ContainerService:
             if self._tokens is not None:
                 workload = await self._workload_of(request, peer, self._tokens)
                 if workload is None:
+                    has_token = TOKEN_HEADER in request.headers
+                    self._metrics.refusals.add(RefusalKind.BAD_TOKEN if has_token else RefusalKind.NO_TOKEN)
                     return UNAUTHORIZED
             standing = self.broker.standing(peer, workload if self._is_by_workload else None)
             if request.method == "HEAD":
@@ -126,6 +129,7 @@ class ContainerService:
             else:
                 session, credentials = await self.broker.role_and_credentials(standing)
         except (Refusal, Trouble) as error:
+            self._metrics.count_denial(error)
             return next(page for kind_of, page in PAGE_OF if isinstance(error, kind_of))
         return self._pages.page_of(session, credentials)
 

@@ -39,6 +39,11 @@ class CredentialPages:
         self._plain: WeakKeyDictionary[Credentials, Page] = WeakKeyDictionary()
         self._extended: WeakKeyDictionary[Credentials, Page] = WeakKeyDictionary()
 
+    @property
+    def size(self) -> int:
+        """How many pages are held."""
+        return len(self._plain) + len(self._extended)
+
     def page_of(self, credentials: Credentials, *, is_extended: bool = False) -> Page:
         """Return what ROLE answers, `is_extended`: with the id of the account."""
         pages = self._extended if is_extended else self._plain

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
-from imds_proxy.errors import FederationError, OverloadError, Refusal, Trouble
+from imds_proxy.errors import FederationError, OverloadError, Refusal, RefusalKind, Trouble
 from imds_proxy.imds_tokens import parse_life
 from imds_proxy.web import documents, tree
 from imds_proxy.web.admission import Admission, empty_page, path_of
@@ -71,7 +71,7 @@ class MetadataService:
         clock: Clock,
     ) -> None:
         self.broker = broker
-        self.admission = Admission(guard, limits)
+        self.admission = Admission(guard, limits, metrics.refusals)
         self._tokens = tokens
         self._imds_v1 = imds_v1
         self._has_credentials = has_credentials
@@ -80,6 +80,7 @@ class MetadataService:
         self._hop_limit = hop_limit
         self._pages = credential_pages
         self._requests = metrics.requests.counts
+        self._metrics = metrics
         self._clock = clock
         self._started = clock.wall()
         self._reader = MetadataReader(broker, metadata, shows_roles=has_credentials, started=self._started)
@@ -127,12 +128,14 @@ class MetadataService:
         if given or not is_open:
             life = self._remaining_life(given, connection.peer)
             if life is None:
+                self._metrics.refusals.add(RefusalKind.BAD_TOKEN if given else RefusalKind.NO_TOKEN)
                 return Answer(empty_page(401))
         if target.is_iam and not self._has_credentials:
             return self._not_found(target)
         try:
             return await self._answer_read(request, self._standing_of(connection), target, life)
         except (Refusal, Trouble) as error:
+            self._metrics.count_denial(error)
             return self._denial(error, target)
 
     def _remaining_life(self, tokens: list[str] | tuple[str, ...], peer: IPAddress) -> int | None:

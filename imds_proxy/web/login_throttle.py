@@ -64,6 +64,16 @@ class LoginThrottle:
         self._tries: LRUCache[Hashable, _Tries] = LRUCache(_MOST_REMEMBERED)
         self._checks: LRUCache[Hashable, asyncio.Semaphore] = LRUCache(_MOST_ADDRESSES)
 
+    @property
+    def tries(self) -> int:
+        """How many users, by address, are remembered."""
+        return len(self._tries)
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses are remembered."""
+        return len(self._checks)
+
     @asynccontextmanager
     async def place(self, peer: Peer, user: str) -> AsyncIterator[Try]:
         """Hold a place for one try: the password may be checked. Raises OverloadError after 2 s without."""

@@ -136,6 +136,11 @@ def _parse(raw: str, base: tuple[str, ...]) -> Target:
 _parse_remembered = lru_cache(maxsize=4096)(_parse)
 
 
+def count_remembered_paths() -> int:
+    """Return how many paths need not be taken apart again."""
+    return _parse_remembered.cache_info().currsize
+
+
 def _classify(version: str, segments: tuple[str, ...]) -> Target:
     if segments == ("api", "token"):
         return Target(Kind.TOKEN if version == "latest" else Kind.DATED_TOKEN)

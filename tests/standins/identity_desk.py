@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from imds_proxy.caller import Identities
@@ -29,6 +30,8 @@ class Desk:
 
     def __init__(self, *, hosts: Mapping[str, str] | None = None, stale: float = STALE) -> None:
         self.dns = TableResolver()
+        self.outcomes: Counter[str] = Counter()
+        """How many look-ups ended how."""
         self.clock = VirtualClock()
         self.identities = Identities(
             self.dns,
@@ -36,6 +39,7 @@ class Desk:
             deadline=DEADLINE,
             stale=stale,
             clock=self.clock.clock(),
+            observe=lambda outcome, _: self.outcomes.update([outcome]),
         )
 
     async def identify(self, address: str = ADDRESS, *, not_before: float = ANY_AGE) -> Identity:

@@ -221,7 +221,7 @@ async def test_outcomes_are_counted() -> None:
     await asyncio.sleep(60)
     await desk.identify()
     await desk.identify("10.0.0.7")
-    assert desk.identities.outcomes == {"confirmed": 1, "refused": 1, "stale": 1, "failed": 1}
+    assert desk.outcomes == {"confirmed": 1, "refused": 1, "stale": 1, "failed": 1}
     assert desk.identities.size == 3
 
 

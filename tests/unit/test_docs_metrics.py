@@ -69,10 +69,18 @@ def test_values_of_labels_are_explained() -> None:
     _, _, of_people = ROWS["imds_proxy_people_requests_total"]
     assert [kind for kind in PeopleKind if f"`{kind}`" not in of_people] == []
     for tally in Metrics().tallies():
-        if tally.labels == ("outcome",):
-            [listed] = re.findall(r"\(([\w, ]+)\)", tally.documentation)
+        if tally.labels in {("outcome",), ("reason",)}:
             _, _, text = ROWS[f"{tally.name}_total"]
-            assert [one for one in listed.split(", ") if f"`{one}`" not in text] == []
+            assert tally.values
+            assert [one for one in tally.values if f"`{one}`" not in text] == []
+
+
+def test_caches_are_explained(scrape: str) -> None:
+    """Every cache whose size is shown."""
+    _, _, text = ROWS["imds_proxy_cache_entries"]
+    shown = re.findall(r'^imds_proxy_cache_entries{cache="(\w+)"}', scrape, re.MULTILINE)
+    assert len(shown) >= 12
+    assert [one for one in shown if f"`{one}`" not in text] == []
 
 
 def test_expressions_name_metrics_that_are_there() -> None:

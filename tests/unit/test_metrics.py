@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from imds_proxy.errors import Refusal, RefusalKind, ResolutionError, Trouble
 from imds_proxy.metrics import STS_SECONDS_BOUNDS, Gauge, Metrics, render
 
 if TYPE_CHECKING:
@@ -46,7 +47,45 @@ def test_all_counters_are_scraped() -> None:
     text = render(metrics.snapshot()).decode()
     for tally in metrics.tallies():
         assert f"# HELP {tally.name}_total {tally.documentation}" in text
-    assert len(metrics.tallies()) == len({tally.name for tally in metrics.tallies()}) == 10
+    assert len(metrics.tallies()) == len({tally.name for tally in metrics.tallies()}) == 13
+
+
+def test_what_can_happen_is_there_from_the_start() -> None:
+    """A counter whose label's values are known begins with zeros: the first one is an increase."""
+    metrics = Metrics()
+    samples = scrape(metrics)
+    for kind in RefusalKind:
+        assert samples["imds_proxy_refusals_total", (("reason", kind),)] == 0
+    assert samples["imds_proxy_hand_outs_total", ()] == 0
+    assert samples["imds_proxy_sts_calls_total", (("outcome", "own_key_refused"),)] == 0
+    assert not any(name == "imds_proxy_requests_total" for name, _ in samples)
+
+
+def test_denials() -> None:
+    """Refusals and troubles by their kinds; a refusal of a provider's own is one of its rules."""
+    metrics = Metrics()
+    for error in (
+        Refusal("none of yours"),
+        Refusal("x", kind=RefusalKind.STS),
+        ResolutionError("y"),
+        Trouble("z"),
+    ):
+        metrics.count_denial(error)
+    samples = scrape(metrics)
+    assert samples["imds_proxy_refusals_total", (("reason", "no_grant"),)] == 1
+    assert samples["imds_proxy_refusals_total", (("reason", "sts"),)] == 1
+    assert samples["imds_proxy_troubles_total", (("reason", "dns"),)] == 1
+    assert samples["imds_proxy_troubles_total", (("reason", "other"),)] == 1
+
+
+def test_reloads() -> None:
+    """A faulty one leaves the time of the configuration in force; a good one mends what it spoiled."""
+    metrics = Metrics()
+    metrics.configured_at = 5.0
+    metrics.note_reload("faulty", 7.0)
+    assert (metrics.is_reloaded, metrics.configured_at) == (False, 5.0)
+    metrics.note_reload("done", 9.0)
+    assert (metrics.is_reloaded, metrics.configured_at) == (True, 9.0)
 
 
 def test_nothing_happened_yet() -> None:
@@ -81,10 +120,12 @@ def test_gauges_are_read_at_the_scrape() -> None:
 
     metrics.gauges.append(Gauge("imds_proxy_info", "The version.", ("version",), read))
     metrics.gauges.append(Gauge("imds_proxy_written", "Lines.", (), lambda: {(): 7.0}, is_counter=True))
+    metrics.gauges.append(Gauge("process_threads", "Threads.", (), lambda: {(): value}, is_slow=True))
     value = 2.0
     samples = scrape(metrics)
     assert samples["imds_proxy_info", (("version", "1.2.3"),)] == 2
     assert samples["imds_proxy_written_total", ()] == 7
+    assert samples["process_threads", ()] == 2
 
 
 def test_a_snapshot_stands_still() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import socket
 from pathlib import Path
@@ -96,14 +97,14 @@ def test_readyz_with_a_key_that_is_refused(code: str, administered: Administered
 
 
 def test_metrics_are_what_prometheus_reads(administered: Administered) -> None:
-    """The text format with its version; every metric has our prefix, a help text, and a type."""
+    """The text format with its version; every metric has a known prefix, a help text, and a type."""
     answer = administered.pages.get("/metrics")
     assert answer.status == 200
     assert answer.header("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
     families = administered.metrics()
     assert len(families) >= 15
     for name, family in families.items():
-        assert re.fullmatch("imds_proxy_[a-z_]+", name)
+        assert re.fullmatch("(imds_proxy|process)_[a-z_]+", name)
         assert family.documentation.strip()
         assert family.type in {"counter", "gauge", "histogram"}
 
@@ -157,7 +158,10 @@ def test_decisions_are_counted(administered: Administered) -> None:
     )
     assert administered.value("imds_proxy_sts_seconds_count") == calls
     assert administered.value("imds_proxy_credentials_held") >= 1
-    assert administered.value("imds_proxy_build_info", version="0.1.0") == 1
+    (build,) = administered.metrics()["imds_proxy_build_info"].samples
+    assert build.labels["version"] == "0.1.0"
+    assert build.labels["python"] == platform.python_version()
+    assert build.labels["event_loop"] in {"asyncio", "uvloop"}
 
 
 def test_the_admin_address_is_not_for_explanations(administered: Administered) -> None:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tests.standins.aws_process import AssumeRoleCall, Aws
 from tests.standins.daemon import ROLE_PREFIX
@@ -41,6 +41,18 @@ def running_laboratory() -> Iterator[Laboratory]:
     """Make the laboratory; everything in it ends with the block."""
     with ExitStack() as stack:
         yield Laboratory(stack)
+
+
+class Routed(Protocol):
+    """What machines can route through."""
+
+    @property
+    def address(self) -> str:
+        """Its own IPv4 address on the LAN."""
+
+    @property
+    def address_v6(self) -> str:
+        """Its own IPv6 address on the LAN."""
 
 
 class Laboratory:
@@ -69,29 +81,42 @@ class Laboratory:
     @contextmanager
     def running_gateway(self, settings: Mapping[str, object]) -> Iterator[Gateway]:
         """Start a gateway with its daemon, which ends with the block as an operator would end it."""
+        with self.gateway_namespace() as (namespace, addresses, folder):
+            namespace.configure(
+                "address add fd00:ec2::254/128 dev eth0 nodad", "address add 169.254.169.254/32 dev lo"
+            )
+            gateway = Gateway(namespace, addresses, folder, settings)
+            try:
+                gateway.wait_until_ready()
+                yield gateway
+                assert gateway.stop() == 0, gateway.log
+                assert "Traceback" not in gateway.log, gateway.log
+            finally:
+                gateway.kill()
+
+    @contextmanager
+    def gateway_namespace(self) -> Iterator[tuple[Namespace, tuple[str, str], Path]]:
+        """Make the network of a gateway without the metadata addresses, and a folder for its files.
+
+        With the namespace come its addresses on the LAN, IPv4 first.
+        """
         number = next(self._gateway_numbers)
         address, address_v6 = f"10.77.0.{number}", f"fd77::{number}"
         folder = self.folder / f"gateway{number}"
         folder.mkdir()
         namespace = self._make_namespace(f"gw{number}")
-        self.lan.plug(namespace, f"{address}/17", f"{address_v6}/64", "fd00:ec2::254/128")
-        namespace.configure(
-            "address add 169.254.169.254/32 dev lo",
-            f"route add {FOREIGN_CALLER} dev eth0",
-            f"route add {far_side.NETWORK} via {far_side.ROUTER}",
-            f"route add {far_side.NETWORK_V6} via {far_side.ROUTER_V6}",
-        )
-        gateway = Gateway(namespace, (address, address_v6), folder, settings)
         try:
-            gateway.wait_until_ready()
-            yield gateway
-            assert gateway.stop() == 0, gateway.log
-            assert "Traceback" not in gateway.log, gateway.log
+            self.lan.plug(namespace, f"{address}/17", f"{address_v6}/64")
+            namespace.configure(
+                f"route add {FOREIGN_CALLER} dev eth0",
+                f"route add {far_side.NETWORK} via {far_side.ROUTER}",
+                f"route add {far_side.NETWORK_V6} via {far_side.ROUTER_V6}",
+            )
+            yield namespace, (address, address_v6), folder
         finally:
-            gateway.kill()
             namespace.remove()
 
-    def make_machine(self, gateway: Gateway, *names: str, address: str | None = None) -> Machine:
+    def make_machine(self, gateway: Routed, *names: str, address: str | None = None) -> Machine:
         """Return a new machine that routes through the gateway, the names registered for its address.
 
         Unless the address is given it is one that no machine has had. Whoever has it now is unplugged.

@@ -8,63 +8,31 @@ trouble of the same caller are collapsed: the first at once, the rest as a count
 from __future__ import annotations
 
 import errno
-import json
 import os
-import sys
 import threading
 from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
+from imds_proxy.audit_outputs import FILE_MODE, Destination, JournalCopies, open_output
+from imds_proxy.audit_records import Line
 from imds_proxy.errors import FederationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from imds_proxy.audit_outputs import Output
+    from imds_proxy.audit_records import Record
     from imds_proxy.clock import Clock
 
 _MOST_WAITING_HAND_OUTS = 50_000
 _MOST_WAITING_REFUSALS = 10_000
 _MOST_COLLAPSED = 10_000
 _COLLAPSE_SECONDS = 60.0
-_BATCH = 1000
 _RETRY_SECONDS = 1.0
 _STREAMS = ("-", "stderr")
-_MODE = 0o640
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is known of a decision. `outcome` is granted, refused or trouble. No field is a secret."""
-
-    caller: str
-    outcome: str
-    name: str | None = None
-    reason: str | None = None
-    account: str | None = None
-    role: str | None = None
-    session_name: str | None = None
-    access_key_id: str | None = None
-    expiration: str | None = None
-    error: str | None = None
-    sts_request_id: str | None = None
-    stale: bool = False
-    """The name stands in for an answer that DNS does not give at the moment."""
-
-
-_FIELDS = tuple(field.name for field in fields(Record))
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    time: float
-    record: Record
-    count: int
 
 
 class _Collapsed:
@@ -79,11 +47,12 @@ class _Collapsed:
 class Audit:
     """Takes records on the event loop without ever waiting and writes them behind it."""
 
-    def __init__(self, file: str, *, clock: Clock, on_error: Callable[[str], None]) -> None:
-        self._file = file
+    def __init__(self, to: str | Destination, *, clock: Clock, on_error: Callable[[str], None]) -> None:
+        """`to` is a destination, or a file."""
+        self._destination = _destination(to)
         self._clock = clock
         self._on_error = on_error
-        self._waiting: deque[_Line] = deque()
+        self._waiting: deque[Line] = deque()
         self._collapsed: LRUCache[tuple[str | None, ...], _Collapsed] = LRUCache(_MOST_COLLAPSED)
         self._wake = threading.Event()
         self._reopen = False
@@ -91,6 +60,8 @@ class Audit:
         self.written = 0
         self.dropped = 0
         """Records of refusals that were not written because the disk was too slow."""
+        self.not_copied = 0
+        """Records that are in the file and did not get into the journal."""
         self._thread = threading.Thread(target=self._write_until_closed, name="audit", daemon=True)
         self._thread.start()
 
@@ -138,9 +109,9 @@ class Audit:
                 else:
                     del self._collapsed[key]
 
-    def reopen(self, file: str) -> None:
-        """Write to `file` from now on, opened anew (logrotate may have moved it)."""
-        self._file = file
+    def reopen(self, to: str | Destination) -> None:
+        """Write there from now on; a file is opened anew (logrotate may have moved it)."""
+        self._destination = _destination(to)
         self._reopen = True
         self._wake.set()
 
@@ -165,52 +136,65 @@ class Audit:
             self._put(record, count)
 
     def _put(self, record: Record, count: int) -> None:
-        self._waiting.append(_Line(self._clock.wall(), record, count))
+        self._waiting.append(Line(self._clock.wall(), record, count))
         self._wake.set()
 
     def _write_until_closed(self) -> None:
-        stream: IO[str] | None = None
+        output: Output | None = None
+        copies: JournalCopies | None = None
         failing = False
         while True:
             self._wake.wait()
             self._wake.clear()
             if self._reopen:
                 self._reopen = False
-                _close(stream)
-                stream = None
+                _close(output, copies)
+                output = copies = None
+            destination = self._destination
             try:
-                stream = stream or _open(self._file)
-                self._write_waiting(stream)
+                output = output or open_output(destination)
+                if destination.file is not None and destination.journal is not None:
+                    copies = copies or self._copies(destination.journal)
+                self._write_waiting(output, copies)
                 failing = False
             except (OSError, ValueError) as error:
                 if not failing:
-                    self._on_error(f"audit: {self._file}: {error}; records wait")
+                    self._on_error(f"audit: {destination}: {error}; records wait")
                 failing = True
-                _close(stream)
-                stream = None
+                _close(output)
+                output = None
                 if self._closing.is_set():
                     return
                 # The records are still there: try again, but not with every one that comes.
                 self._closing.wait(_RETRY_SECONDS)
                 self._wake.set()
             if self._closing.is_set() and not self._waiting:
-                _close(stream)
+                _close(output, copies)
                 return
 
-    def _write_waiting(self, stream: IO[str]) -> None:
+    def _copies(self, path: Path) -> JournalCopies:
+        return JournalCopies(path, clock=self._clock, on_error=self._on_error)
+
+    def _write_waiting(self, output: Output, copies: JournalCopies | None) -> None:
         while self._waiting:
-            batch = [self._waiting[index] for index in range(min(len(self._waiting), _BATCH))]
-            stream.write("".join(_render(line) for line in batch))
-            stream.flush()
+            batch = [self._waiting[index] for index in range(min(len(self._waiting), output.batch))]
+            output.write(batch)
             self.written += len(batch)
             for _ in batch:
                 self._waiting.popleft()
+            # Last, and not among those that wait any more: the journal holds up no hand-out.
+            if copies is not None:
+                self.not_copied += copies.write(batch)
 
 
-def _render(line: _Line) -> str:
-    time = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    known = {name: getattr(line.record, name) for name in _FIELDS}
-    return json.dumps({"time": time, **known, "count": line.count}, ensure_ascii=True) + "\n"
+def _destination(to: str | Destination) -> Destination:
+    return Destination(to) if isinstance(to, str) else to
+
+
+def _close(*outputs: Output | JournalCopies | None) -> None:
+    for output in outputs:
+        if output is not None:
+            output.close()
 
 
 def check_file(file: str) -> None:
@@ -218,24 +202,7 @@ def check_file(file: str) -> None:
     if file in _STREAMS:
         return
     try:
-        os.close(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, _MODE))
+        os.close(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, FILE_MODE))
     except OSError as error:
         if error.errno != errno.ENXIO:  # a FIFO whose reader comes later
             raise FederationError(f"cannot write audit.file {file}: {error.strerror}") from error
-
-
-def _open(file: str) -> IO[str]:
-    if file == "-":
-        return sys.stdout
-    if file == "stderr":
-        return sys.stderr
-    path = Path(file)
-    path.touch(mode=_MODE, exist_ok=True)
-    return path.open("a", encoding="utf-8")
-
-
-def _close(stream: IO[str] | None) -> None:
-    if stream is not None and stream not in (sys.stdout, sys.stderr):
-        # What a full disk did not take is tried again by closing, and fails again.
-        with suppress(OSError, ValueError):
-            stream.close()

@@ -125,6 +125,12 @@ def _gauges_of_audit(audit: Audit) -> list[Gauge]:
         _one("audit_waiting", "Audit records that wait to be written.", lambda: audit.waiting),
         _one("audit_written", "Audit records written.", lambda: audit.written, is_counter=True),
         _one("audit_dropped", "Audit records of refusals dropped.", lambda: audit.dropped, is_counter=True),
+        _one(
+            "audit_not_copied",
+            "Audit records in the file that did not get into the journal.",
+            lambda: audit.not_copied,
+            is_counter=True,
+        ),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imds_proxy.audit import Record
+from imds_proxy.audit_records import Record
 from imds_proxy.errors import AWSError, Refusal, Trouble
 
 if TYPE_CHECKING:

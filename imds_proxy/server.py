@@ -13,6 +13,7 @@ from aiohttp import web
 from imds_proxy import registry
 from imds_proxy.audit import Audit, check_file
 from imds_proxy.cache import CredentialCache
+from imds_proxy.audit_outputs import Destination, destination_of
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.errors import Trouble
 from imds_proxy.explain import Explanation, explain
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
-    from imds_proxy.config import AdminSettings, Configuration
+    from imds_proxy.config import AdminSettings, AuditSettings, Configuration
     from imds_proxy.errors import Refusal
     from imds_proxy.model import IPAddress, RoleSession
 
@@ -93,7 +94,7 @@ class Server:
         self._workshop = Workshop(
             cache=CredentialCache(self._clock, on_renewal_refused=self._note_refused_renewal),
             sts_threads=StsThreads(),
-            audit=Audit(settings.audit.file, clock=self._clock, on_error=_log.error),
+            audit=Audit(self._audit_destination(settings.audit), clock=self._clock, on_error=_log.error),
             metrics=self._metrics,
             limits=CallerLimits(
                 connections=settings.limits.connections,
@@ -132,6 +133,9 @@ class Server:
         if keys:
             return keys
         if self._passing_key is None:
+    def _audit_destination(self, audit: AuditSettings) -> Destination:
+        return destination_of(audit.file, journal=audit.journal, environ=self._environ)
+
             self._passing_key = passing_token_key()
         if configuration.settings.listen and not self._has_warned_of_key:
             self._has_warned_of_key = True
@@ -193,8 +197,6 @@ class Server:
         limits = configuration.settings.limits
         self._workshop.limits.connections = limits.connections
         self._workshop.limits.requests_per_second = limits.requests_per_second
-        self._workshop.cache.forget_demand()
-        self._workshop.audit.reopen(configuration.settings.audit.file)
         self._workshop.limits.most_connections = min(limits.all_connections, most_connections())
         logging.getLogger().setLevel(configuration.settings.log.level.upper())
         if configuration.settings.admin != self._admin:
@@ -208,6 +210,8 @@ class Server:
         sts = decisions.sts if assumes else None
         return await explain(address, decisions.doors, workload=workload, sts=sts, clock=self._clock)
 
+        self._workshop.cache.forget_demand()
+        self._workshop.audit.reopen(self._audit_destination(configuration.settings.audit))
     def _memory(self) -> Memory:
         return Memory(self._site.decisions.identities, self._site.brokers.values(), self._workshop.cache)
 

@@ -144,6 +144,9 @@ class AuditSettings(Section):
     """Where the record of decisions goes."""
 
     file: fields.Text = Field(default="-", description='A path, "-" (stdout) or "stderr".')
+    journal: bool = Field(
+        default=False, description="Whether each record also goes to systemd's journal, with fields."
+    )
 
 
 class AdminSettings(Section):

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imds_proxy.audit import Audit, Record, check_file
+from imds_proxy.audit import Audit, check_file
+from imds_proxy.audit_records import Record
 from imds_proxy.errors import FederationError
 from tests.standins.clocks import HandClock
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_proxy.audit import Record
+from imds_proxy.audit_records import Record
 from imds_proxy.errors import AWSError, Refusal
 from tests.standins.core import ADDRESS, NAME, ROLE, Core, running_core
 from tests.standins.scripted_provider import ScriptedProvider

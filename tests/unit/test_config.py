@@ -90,7 +90,7 @@ def test_defaults(tmp_path: Path) -> None:
         "hosts": {},
         "deny": (),
         "tokens": {"key_file": None},
-        "audit": {"file": "-"},
+        "audit": {"file": "-", "journal": False},
         "admin": {"address": None, "socket": None},
         "limits": {"connections": 256, "requests_per_second": 2000, "all_connections": 20_000},
         "log": {"level": "info"},

@@ -36,6 +36,7 @@ OTHER_NUMBERS = {
     "config",  # what settings take: docs/configuration.md
     "demo",
     "exit_statuses",  # README
+    "journal",  # what systemd's protocol asks for
     "imds_tokens",  # how a token is made
     "naming",  # what AWS takes
     "names",  # what DNS takes
@@ -58,7 +59,7 @@ NO_LIMITS = {
     "DIGEST_BYTES",  # of a hash
     "IPV4_SHIFT",  # the networks /28 and /64
     "IPV6_SHIFT",
-    "MODE",  # of the audit file
+    "FILE_MODE",  # of the audit file
     "NEVER",  # a time before all others
     "MOST_DECODINGS",  # of an odd URL, until it is refused
     "OK",  # a status

@@ -119,6 +119,7 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "metadata.user_data: null    # default",
         "tokens.key_file: null    # default",
         "audit.file: -    # default",
+        "audit.journal: false    # default",
         "admin.address: null    # default",
         "admin.socket: /run/x/admin.sock    # $RUNTIME_DIRECTORY",
         "limits.connections: 256    # default",

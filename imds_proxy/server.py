@@ -12,8 +12,8 @@ from aiohttp import web
 
 from imds_proxy import registry
 from imds_proxy.audit import Audit, check_file
-from imds_proxy.cache import CredentialCache
 from imds_proxy.audit_outputs import Destination, destination_of
+from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.errors import Trouble
 from imds_proxy.explain import Explanation, explain
@@ -127,15 +127,15 @@ class Server:
             warn=_log.warning,
         )
 
+    def _audit_destination(self, audit: AuditSettings) -> Destination:
+        return destination_of(audit.file, journal=audit.journal, environ=self._environ)
+
     def _token_keys(self, configuration: Configuration) -> tuple[bytes, ...]:
         keys = configuration.token_keys or own_token_keys(self._environ)
         self._is_key_kept = bool(keys)
         if keys:
             return keys
         if self._passing_key is None:
-    def _audit_destination(self, audit: AuditSettings) -> Destination:
-        return destination_of(audit.file, journal=audit.journal, environ=self._environ)
-
             self._passing_key = passing_token_key()
         if configuration.settings.listen and not self._has_warned_of_key:
             self._has_warned_of_key = True
@@ -197,6 +197,8 @@ class Server:
         limits = configuration.settings.limits
         self._workshop.limits.connections = limits.connections
         self._workshop.limits.requests_per_second = limits.requests_per_second
+        self._workshop.cache.forget_demand()
+        self._workshop.audit.reopen(self._audit_destination(configuration.settings.audit))
         self._workshop.limits.most_connections = min(limits.all_connections, most_connections())
         logging.getLogger().setLevel(configuration.settings.log.level.upper())
         if configuration.settings.admin != self._admin:
@@ -210,8 +212,6 @@ class Server:
         sts = decisions.sts if assumes else None
         return await explain(address, decisions.doors, workload=workload, sts=sts, clock=self._clock)
 
-        self._workshop.cache.forget_demand()
-        self._workshop.audit.reopen(self._audit_destination(configuration.settings.audit))
     def _memory(self) -> Memory:
         return Memory(self._site.decisions.identities, self._site.brokers.values(), self._workshop.cache)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.session
@@ -18,10 +19,10 @@ from botocore.exceptions import (
 )
 
 from imds_proxy.errors import AWSError, Refusal, RefusalKind
-from imds_proxy.model import Credentials, RoleSession
+from imds_proxy.model import Credentials, OwnKey, RoleSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from botocore.loaders import Loader
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef, AssumeRoleResponseTypeDef
@@ -120,6 +121,30 @@ class RoleAssumer:
             return credentials is not None and credentials.get_frozen_credentials().token is None
         except (BotoCoreError, OSError, ValueError) as error:
             raise _translate_failure(error) from error
+
+    def own_key(self) -> OwnKey:
+        """Return what STS says of our own key: GetCallerIdentity, which no policy can forbid."""
+        try:
+            answer = self._client.get_caller_identity()
+        except ClientError as error:
+            failure = _translate_answer(error)
+            is_refused = isinstance(failure, Refusal) or failure.is_own_key
+            offset = self._clock_offset(error.response.get("ResponseMetadata", {}))
+            return OwnKey(trouble=str(failure), is_refused=is_refused, clock_offset=offset)
+        except BotoCoreError as error:
+            trouble = _translate_failure(error)
+            return OwnKey(trouble=str(trouble), is_refused=trouble.is_own_key)
+        except Exception as error:  # noqa: BLE001  as in `assume`
+            return OwnKey(trouble=f"STS sent an answer that can't be read ({type(error).__name__})")
+        return OwnKey(arn=answer["Arn"], clock_offset=self._clock_offset(answer["ResponseMetadata"]))
+
+    def _clock_offset(self, answer: Mapping[str, Any]) -> float | None:
+        """Return by how many seconds our clock is ahead of the Date of an answer that has just come."""
+        try:
+            sent = parsedate_to_datetime(answer["HTTPHeaders"]["date"]).timestamp()
+        except (KeyError, TypeError, ValueError):
+            return None
+        return self._wall() - sent
 
     def diagnose_refusal(self, session: RoleSession) -> str:
         """Say why a role was refused, as far as `iam:GetRole` tells: it sees our own account only."""

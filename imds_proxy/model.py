@@ -81,6 +81,19 @@ class RoleSession:
         return self.role_arn.rpartition("/")[2]
 
 
+@dataclass(frozen=True, slots=True)
+class OwnKey:
+    """What STS says of the key that signs for us, never the key itself."""
+
+    arn: str | None = None
+    """Whose it is; None where STS did not say."""
+    trouble: str | None = None
+    is_refused: bool = False
+    """Whether STS refuses the key, or there is none: as opposed to an STS that is out of reach."""
+    clock_offset: float | None = None
+    """By how many seconds our clock is ahead of STS's; None without an answer that has a date."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Credentials:
     """What STS gave: a temporary key, when it arrived and when it ends (both seconds UTC since 1970).

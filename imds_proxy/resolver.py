@@ -74,7 +74,7 @@ class DNSResolver:
         attempt_timeout: float,
         deadline: float,
     ) -> None:
-        self._nameservers = tuple(nameservers) if nameservers is not None else _system_nameservers()
+        self._nameservers = tuple(nameservers) if nameservers is not None else system_nameservers()
         self._attempt_timeout = attempt_timeout
         self._deadline = deadline
 
@@ -140,7 +140,8 @@ class _NoServerLeftError(Exception):
     """Every server has failed; the text says how each did."""
 
 
-def _system_nameservers() -> tuple[Server, ...]:
+def system_nameservers() -> tuple[Server, ...]:
+    """Return the system's name servers, as /etc/resolv.conf names them now. Raises ResolutionError."""
     # Only for this: the module costs as much to import as all the rest of dnspython.
     import dns.resolver
 

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from imds_proxy import registry
 from imds_proxy.audit import Audit, check_file
-from imds_proxy.audit_outputs import Destination, destination_of
 from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.errors import Trouble
@@ -34,6 +33,7 @@ from imds_proxy.sts import StsThreads
 from imds_proxy.token_keys import own_token_keys, passing_token_key
 from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.forget_desk import ForgetDesk, Memory
+from imds_proxy.web.health_desk import HealthDesk
 from imds_proxy.web.limits import CallerLimits
 from imds_proxy.web.sign_on import SignOnState
 from imds_proxy.web.status import Readiness, build_status_app
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
-    from imds_proxy.config import AdminSettings, AuditSettings, Configuration
+    from imds_proxy.config import AdminSettings, Configuration
     from imds_proxy.errors import Refusal
     from imds_proxy.model import IPAddress, RoleSession
 
@@ -94,7 +94,7 @@ class Server:
         self._workshop = Workshop(
             cache=CredentialCache(self._clock, on_renewal_refused=self._note_refused_renewal),
             sts_threads=StsThreads(),
-            audit=Audit(self._audit_destination(settings.audit), clock=self._clock, on_error=_log.error),
+            audit=Audit(settings.audit.file, clock=self._clock, on_error=_log.error),
             metrics=self._metrics,
             limits=CallerLimits(
                 connections=settings.limits.connections,
@@ -127,9 +127,6 @@ class Server:
             warn=_log.warning,
         )
 
-    def _audit_destination(self, audit: AuditSettings) -> Destination:
-        return destination_of(audit.file, journal=audit.journal, environ=self._environ)
-
     def _token_keys(self, configuration: Configuration) -> tuple[bytes, ...]:
         keys = configuration.token_keys or own_token_keys(self._environ)
         self._is_key_kept = bool(keys)
@@ -149,7 +146,10 @@ class Server:
         if admin_socket is not None:
             desk = TokenDesk(lambda: self._site, lambda: self._is_key_kept, self._clock)
             forget_desk = ForgetDesk(self._memory)
-            app = build_status_app(self._metrics, self._readiness, self._explain, desk, forget_desk)
+            health_desk = HealthDesk(lambda: self._site.decisions.sts.own_key())
+            app = build_status_app(
+                self._metrics, self._readiness, self._explain, desk, forget_desk, health_desk
+            )
             await self._serve_status(app, admin_socket)
 
     async def _serve_status(self, app: web.Application, sock: socket.socket) -> None:
@@ -198,7 +198,7 @@ class Server:
         self._workshop.limits.connections = limits.connections
         self._workshop.limits.requests_per_second = limits.requests_per_second
         self._workshop.cache.forget_demand()
-        self._workshop.audit.reopen(self._audit_destination(configuration.settings.audit))
+        self._workshop.audit.reopen(configuration.settings.audit.file)
         self._workshop.limits.most_connections = min(limits.all_connections, most_connections())
         logging.getLogger().setLevel(configuration.settings.log.level.upper())
         if configuration.settings.admin != self._admin:

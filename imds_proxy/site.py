@@ -16,7 +16,7 @@ from imds_proxy.explain import Door
 from imds_proxy.federation import Federation
 from imds_proxy.imds_tokens import TokenKeys
 from imds_proxy.resolver import DNSResolver
-from imds_proxy.sts import Sts, StsThreads
+from imds_proxy.sts import Sts, StsThreads, Threads
 from imds_proxy.verdict import Judge
 from imds_proxy.web.container import ContainerService
 from imds_proxy.web.guard import CONTAINER_HOSTS, Guard
@@ -170,7 +170,7 @@ def build_decisions(
     configuration: Configuration,
     providers: Mapping[str, AnyProvider],
     *,
-    sts_threads: StsThreads,
+    sts_threads: Threads,
     metrics: Metrics,
     clock: Clock,
     warn: Callable[[str], None],

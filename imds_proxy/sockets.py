@@ -36,7 +36,12 @@ def most_connections() -> int:
     The rest is for look-ups, STS, files and the sockets that listen.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(soft - _RESERVED_DESCRIPTORS, soft // 2)
+    return connections_under(soft)
+
+
+def connections_under(limit: int) -> int:
+    """Return how many connections of callers fit under a limit on open files."""
+    return max(limit - _RESERVED_DESCRIPTORS, limit // 2)
 
 
 class ListenError(FederationError):

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from imds_proxy.errors import AWSError, OverloadError, Refusal
+from imds_proxy.model import OwnKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +132,13 @@ class Sts:
     async def has_long_term_key(self) -> bool:
         """Tell whether our own key is a user's, not a role's. Raises AWSError or OverloadError."""
         return await self._threads.run(lambda: self._load().has_long_term_key())
+
+    async def own_key(self) -> OwnKey:
+        """Return what STS says of our own key, also that it can't be asked. Raises OverloadError."""
+        try:
+            return await self._threads.run(lambda: self._load().own_key())
+        except AWSError as error:
+            return OwnKey(trouble=str(error), is_refused=error.is_own_key)
 
     async def diagnose_refusal(self, session: RoleSession) -> str:
         """Say why a role was refused, as far as `iam:GetRole` tells: it sees our own account only."""

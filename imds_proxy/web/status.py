@@ -1,4 +1,4 @@
-"""The admin pages: /healthz, /readyz, /metrics; on the socket /explain, /token, /forget. Not for callers."""
+"""The admin pages: /healthz, /readyz, /metrics, and on the socket those of the commands. Not for callers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from imds_proxy.explain import Explanation
     from imds_proxy.model import IPAddress
     from imds_proxy.web.forget_desk import ForgetDesk
+    from imds_proxy.web.health_desk import HealthDesk
     from imds_proxy.web.token_desk import TokenDesk
 
 
@@ -47,8 +48,9 @@ def build_status_app(
     explain: Explainer | None = None,
     token_desk: TokenDesk | None = None,
     forget_desk: ForgetDesk | None = None,
+    health_desk: HealthDesk | None = None,
 ) -> web.Application:
-    """Return the pages for the admin address, or with the other three those of the admin socket."""
+    """Return the pages for the admin address, or with all others those of the admin socket."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -83,4 +85,6 @@ def build_status_app(
         app.router.add_post("/token", token_desk.answer)
     if forget_desk is not None:
         app.router.add_post("/forget", forget_desk.answer)
+    if health_desk is not None:
+        app.router.add_get("/own-key", health_desk.answer)
     return app

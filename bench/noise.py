@@ -86,6 +86,8 @@ async def _send_slowly(port: int, number: int) -> None:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
             for byte in _endless_head(port):
+                if writer.is_closing():
+                    break
                 writer.write(byte)
                 await writer.drain()
                 await asyncio.sleep(_BYTE_PAUSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
 _AUDIT_PATIENCE = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 
+_GARBAGE_THRESHOLDS = (5_000, 20, 100)
+"""Python's own look for garbage after every 700 new objects: a thousand connections that come at once are made
+of many more, and each look at them stops everybody. Hardly anything here is garbage that counting misses.
+"""
 _log = logging.getLogger(__name__)
 
 
@@ -167,6 +172,9 @@ class Server:
     def _start_task(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._background.add(task)
+        # boto3 is most of the memory, and stays: to look through it for garbage takes 30 ms of everybody's time.
+        gc.freeze()
+        gc.set_threshold(*_GARBAGE_THRESHOLDS)
         task.add_done_callback(self._background.discard)
 
     async def _keep_house(self) -> None:

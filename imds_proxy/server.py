@@ -13,6 +13,7 @@ from aiohttp import web
 
 from imds_proxy import registry
 from imds_proxy.audit import Audit, check_file
+from imds_proxy.audit_outputs import Destination, destination_of
 from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.errors import Trouble
@@ -45,17 +46,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
-    from imds_proxy.config import AdminSettings, Configuration
+    from imds_proxy.config import AdminSettings, AuditSettings, Configuration
     from imds_proxy.errors import Refusal
     from imds_proxy.model import IPAddress, RoleSession
 
 _AUDIT_PATIENCE = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
-
 _GARBAGE_THRESHOLDS = (5_000, 20, 100)
 """Python's own look for garbage after every 700 new objects: a thousand connections that come at once are made
 of many more, and each look at them stops everybody. Hardly anything here is garbage that counting misses.
 """
+
 _log = logging.getLogger(__name__)
 
 
@@ -99,7 +100,7 @@ class Server:
         self._workshop = Workshop(
             cache=CredentialCache(self._clock, on_renewal_refused=self._note_refused_renewal),
             sts_threads=StsThreads(),
-            audit=Audit(settings.audit.file, clock=self._clock, on_error=_log.error),
+            audit=Audit(self._audit_destination(settings.audit), clock=self._clock, on_error=_log.error),
             metrics=self._metrics,
             limits=CallerLimits(
                 connections=settings.limits.connections,
@@ -112,8 +113,8 @@ class Server:
             clock=self._clock,
         )
         self._site = self._build_site(loaded)
-        self._listeners = Listeners(self._workshop.limits)
         self._metrics.configured_at = self._clock.wall()
+        self._listeners = Listeners(self._workshop.limits)
         register_gauges(self._workshop, lambda: self._site, lambda: self._listeners.connections)
         await self._listeners.start(sockets, self._site)
         await self._open_admin(admin, admin_socket)
@@ -131,6 +132,9 @@ class Server:
             workshop=self._workshop,
             warn=_log.warning,
         )
+
+    def _audit_destination(self, audit: AuditSettings) -> Destination:
+        return destination_of(audit.file, journal=audit.journal, environ=self._environ)
 
     def _token_keys(self, configuration: Configuration) -> tuple[bytes, ...]:
         keys = configuration.token_keys or own_token_keys(self._environ)
@@ -168,13 +172,13 @@ class Server:
             await site.decisions.sts.load()
         except Trouble as trouble:
             _log.warning("%s", trouble)
+        # boto3 is most of the memory, and stays: to look through it for garbage takes 30 ms of everybody's time.
+        gc.freeze()
+        gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
     def _start_task(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._background.add(task)
-        # boto3 is most of the memory, and stays: to look through it for garbage takes 30 ms of everybody's time.
-        gc.freeze()
-        gc.set_threshold(*_GARBAGE_THRESHOLDS)
         task.add_done_callback(self._background.discard)
 
     async def _keep_house(self) -> None:
@@ -205,9 +209,9 @@ class Server:
         limits = configuration.settings.limits
         self._workshop.limits.connections = limits.connections
         self._workshop.limits.requests_per_second = limits.requests_per_second
-        self._workshop.cache.forget_demand()
-        self._workshop.audit.reopen(configuration.settings.audit.file)
         self._workshop.limits.most_connections = min(limits.all_connections, most_connections())
+        self._workshop.cache.forget_demand()
+        self._workshop.audit.reopen(self._audit_destination(configuration.settings.audit))
         logging.getLogger().setLevel(configuration.settings.log.level.upper())
         if configuration.settings.admin != self._admin:
             _log.warning("admin: the addresses have changed: needs a restart")

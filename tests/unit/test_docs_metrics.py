@@ -1,21 +1,24 @@
-"""docs/metrics.md: the metrics of a running daemon, all of them and no others, with their labels."""
+"""docs/metrics.md, the dashboard and the alerts: the metrics of a running daemon, with their labels."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
+import yaml
 
 from imds_proxy.metrics import Metrics
 from imds_proxy.web.container import ContainerKind
 from imds_proxy.web.people_paths import PeopleKind
 from imds_proxy.web.tree import Kind
-from tests.standins import manual
+from tests.standins import manual, promql
 from tests.standins.daemon import running_daemon
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PAGE = "docs/metrics.md"
@@ -25,6 +28,11 @@ ROWS = {
     for heading, kind in HEADINGS.items()
     for row in manual.rows(manual.section(PAGE, heading))
 }
+ALERTS: dict[str, Any] = yaml.safe_load((manual.ROOT / "examples" / "alerts.yaml").read_text("utf-8"))
+DASHBOARD: dict[str, Any] = json.loads(
+    (manual.ROOT / "examples" / "grafana-dashboard.json").read_text("utf-8")
+)
+RUNBOOK = "https://github.com/imds-proxy/imds-proxy/blob/main/docs/runbook.md"
 OF_A_HISTOGRAM = ("_bucket", "_sum", "_count")
 
 SETTINGS = {
@@ -83,8 +91,8 @@ def test_caches_are_explained(scrape: str) -> None:
     assert [one for one in shown if f"`{one}`" not in text] == []
 
 
-def test_expressions_name_metrics_that_are_there() -> None:
-    """What the page suggests to watch can be watched."""
+def test_every_name_is_a_metric() -> None:
+    """No page names a metric that is not there."""
     known = {
         *ROWS,
         *(name + end for name, (kind, _, _) in ROWS.items() for end in OF_A_HISTOGRAM if kind == "histogram"),
@@ -93,3 +101,93 @@ def test_expressions_name_metrics_that_are_there() -> None:
         assert set(re.findall(r"\bimds_proxy_(?!providers\b)[a-z_]*[a-z]\b", manual.read(page))) <= known | {
             "imds_proxy_providers"
         }
+
+
+# --- expressions -----------------------------------------------------------------------------------
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """Yield where an expression stands, and the expression."""
+    for row in manual.rows(manual.section(PAGE, "What to watch")):
+        yield PAGE, row[0].strip("`")
+    for group in ALERTS["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+    for panel in DASHBOARD["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], target["expr"]
+    for annotation in DASHBOARD["annotations"]["list"]:
+        yield annotation["name"], annotation["expr"]
+    for variable in DASHBOARD["templating"]["list"]:
+        if variable["type"] == "query":
+            yield variable["name"], variable["query"]["query"]
+
+
+def test_expressions_ask_for_what_is_there(scrape: str) -> None:
+    """Metrics, their labels, and the values of labels that are there from the start."""
+    offered = promql.offered(scrape)
+    for tally in Metrics().tallies():
+        offered.setdefault(f"{tally.name}_total", {label: set() for label in tally.labels})
+    found = list(expressions())
+    assert len(found) > 80
+    for where, expression in found:
+        asked = promql.read_expression(expression)
+        assert asked, where
+        for selector in asked:
+            labels = {**offered.get(selector.metric, {}), "job": set(), "instance": set()}
+            if selector.metric != "up":
+                assert selector.metric in offered, f"{where}: {selector.metric}"
+            for label, values in selector.labels.items():
+                assert label in labels, f"{where}: {selector.metric} has no {label}"
+                missing = values - labels[label] if labels[label] and label != "le" else set()
+                assert missing == set(), f"{where}: {label} is never {missing}"
+
+
+def test_a_reader_of_expressions_that_finds_faults() -> None:
+    """What the test above would miss is no expression: unknown functions, braces that are not closed."""
+    (one,) = promql.read_expression('sum by (path) (rate(x_total{status=~"4.."}[5m])) > 0')
+    assert (one.metric, one.labels) == ("x_total", {"status": {"4.."}, "path": set()})
+    (one,) = promql.read_expression('x{a="b|c", d=~"e|f"}')
+    assert one.labels == {"a": {"b|c"}, "d": {"e", "f"}}
+    for faulty in ("summ(x)", "sum(x", 'x{a="b"', "x)", "x{a}", 'x{a="b"} y'):
+        with pytest.raises(ValueError, match="expression"):
+            promql.read_expression(faulty)
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    """The dashboard leaves nothing out that is measured."""
+    shown = {
+        re.sub("_(bucket|sum|count)$", "", selector.metric)
+        for panel in DASHBOARD["panels"]
+        for target in panel.get("targets", ())
+        for selector in promql.read_expression(target["expr"])
+    }
+    assert sorted(ROWS.keys() - shown) == []
+
+
+def test_the_dashboard_can_be_imported() -> None:
+    """Panels have numbers of their own, do not overlap, and take their data from the variable."""
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        fields = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not fields & taken, panel["title"]
+        taken |= fields
+        if panel["type"] != "row":
+            assert panel["datasource"]["uid"] == "${datasource}"
+    assert {one["name"] for one in DASHBOARD["templating"]["list"]} == {"datasource", "job", "instance"}
+
+
+def test_alerts_say_what_to_do() -> None:
+    """Each has a name of its own, how bad it is, what it means, and where to read on."""
+    rules = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+    assert len({rule["alert"] for rule in rules}) == len(rules) >= 20
+    for rule in rules:
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+        assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert page == RUNBOOK
+        assert re.fullmatch("[a-z0-9-]+", anchor)

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 _ROOT = Path(__file__).parent.parent
 _ALWAYS_IN_SDIST = {"PKG-INFO", "pyproject.toml", ".gitignore"}  # hatchling adds them by itself
@@ -40,14 +40,20 @@ def tracked_files(root: Path) -> set[str]:
     return {path for path in listing.split("\0") if path and (root / path).exists()}
 
 
-def expected_wheel(tracked: Iterable[str], packages: Iterable[str], name: str, version: str) -> set[str]:
-    """Return the wheel's paths: the tracked files of its packages, and the metadata."""
+def expected_wheel(
+    tracked: Collection[str],
+    packages: Iterable[str],
+    moved: Mapping[str, str],
+    name: str,
+    version: str,
+) -> set[str]:
+    """Return the wheel's paths: tracked files of its packages and of folders that move, and the metadata."""
     dist_info = f"{name.replace('-', '_')}-{version}.dist-info"
     files = {f"{dist_info}/{file}" for file in _DIST_INFO}
-    for package in map(PurePosixPath, packages):
+    for folder, place in (*((each, PurePosixPath(each).name) for each in packages), *moved.items()):
         for path in map(PurePosixPath, tracked):
-            if path.is_relative_to(package):
-                files.add(str(path.relative_to(package.parent)))
+            if path.is_relative_to(folder):
+                files.add(str(PurePosixPath(place) / path.relative_to(folder)))
     return files
 
 
@@ -88,7 +94,8 @@ def find_faults(contents: Contents, settings: Mapping[str, Any], tracked: set[st
     """Return all that is wrong with the contents. `settings` is pyproject.toml, `tracked` what git tracks."""
     project, targets = settings["project"], settings["tool"]["hatch"]["build"]["targets"]
     packages = targets["wheel"]["packages"]
-    wheel = expected_wheel(tracked, packages, project["name"], project["version"])
+    moved = targets["wheel"].get("force-include", {})
+    wheel = expected_wheel(tracked, packages, moved, project["name"], project["version"])
     sdist = expected_sdist(tracked, targets["sdist"]["only-include"])
     faults = differences("wheel", contents.wheel, wheel) + differences("sdist", contents.sdist, sdist)
     for package in (PurePosixPath(path).name for path in packages):

@@ -18,17 +18,20 @@ _SETTINGS: dict[str, Any] = {
         "hatch": {
             "build": {
                 "targets": {
-                    "wheel": {"packages": ["a", "parts/b"]},
-                    "sdist": {"only-include": ["a", "parts", "LICENSE"]},
+                    "wheel": {"packages": ["a", "parts/b"], "force-include": {"files": "a/files"}},
+                    "sdist": {"only-include": ["a", "parts", "files", "LICENSE"]},
                 }
             }
         }
     },
 }
-_TRACKED = {"a/__init__.py", "a/py.typed", "parts/b/__init__.py", "parts/b/py.typed", "LICENSE", "notes.txt"}
+_TRACKED = {
+    *("a/__init__.py", "a/py.typed", "parts/b/__init__.py", "parts/b/py.typed"),
+    *("files/x.d/y.conf", "LICENSE", "notes.txt"),
+}
 _DIST_INFO = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 _GOOD = Contents(
-    wheel={"a/__init__.py", "a/py.typed", "b/__init__.py", "b/py.typed"}
+    wheel={"a/__init__.py", "a/py.typed", "b/__init__.py", "b/py.typed", "a/files/x.d/y.conf"}
     | {f"a_b-1.0.dist-info/{file}" for file in _DIST_INFO},
     entry_points={"console_scripts": {"a-b": "a:main"}, "a.parts": {"x": "b:X"}},
     sdist=(_TRACKED - {"notes.txt"}) | {"PKG-INFO", "pyproject.toml", ".gitignore"},
@@ -41,8 +44,8 @@ def test_what_is_named_and_tracked_is_right() -> None:
 
 
 def test_a_file_that_lacks_is_a_fault() -> None:
-    """Also the licence and the marker of a typed package."""
-    for path in ("a/__init__.py", "b/py.typed", "a_b-1.0.dist-info/licenses/LICENSE"):
+    """Also the licence, the marker of a typed package, and what comes from a folder elsewhere."""
+    for path in ("a/__init__.py", "b/py.typed", "a/files/x.d/y.conf", "a_b-1.0.dist-info/licenses/LICENSE"):
         contents = dataclasses.replace(_GOOD, wheel=_GOOD.wheel - {path})
         assert f"wheel: lacks {path}" in find_faults(contents, _SETTINGS, _TRACKED)
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from imds_proxy.config import (
         Configuration,
         ContainerSettings,
+        NetworkSettings,
         PeopleListenSettings,
         PeopleSettings,
     )
@@ -97,6 +98,7 @@ class Site:
     """Whether any listener does."""
     workload_secrets: Mapping[Path, WorkloadSecrets]
     tree: metadata_parts.TreeSettings
+    network: NetworkSettings
     workshop: Workshop
 
     def service_for(self, listen: ListenSettings | PeopleListenSettings) -> Service:
@@ -111,7 +113,7 @@ class Site:
 
     def _metadata_service(self, listen: ListenSettings) -> MetadataService:
         return MetadataService(
-            guard=_guard(listen),
+            guard=_guard(listen, self.network),
             broker=self.brokers[listen.provider],
             tokens=self.tokens,
             imds_v1=listen.imds_v1,
@@ -128,7 +130,7 @@ class Site:
 
     def _container_service(self, listen: ListenSettings, container: ContainerSettings) -> ContainerService:
         return ContainerService(
-            guard=_guard(listen),
+            guard=_guard(listen, self.network),
             broker=self.brokers[listen.provider],
             path=container.path,
             tokens=self.workload_tokens if container.token else None,
@@ -218,7 +220,7 @@ def build_decisions(
     doors = tuple(
         Door(
             str(listen.address),
-            _guard(listen).admits_peer,
+            _guard(listen, settings.network).admits_peer,
             judges[listen.provider],
             is_for_containers=listen.container is not None,
             is_by_workload=listen.container is not None and listen.container.identity == "workload",
@@ -268,6 +270,7 @@ def build_site(
         takes_workload_tokens=any(one.container and one.container.token for one in settings.listen),
         workload_secrets=configuration.workload_secrets,
         tree=metadata_parts.tree_settings(settings),
+        network=settings.network,
         workshop=workshop,
     )
 
@@ -300,8 +303,9 @@ def _build_people(
     return People(settings, federation, sign_on)
 
 
-def _guard(listen: ListenSettings) -> Guard:
+def _guard(listen: ListenSettings, network: NetworkSettings) -> Guard:
     hosts = {str(host) for host in listen.hosts} | {str(listen.address.ip)}
+    hosts |= {str(taken.ip) for taken in network.taken_over_by(listen.address)}
     if listen.address.ip.is_loopback:
         # RFC 6761 section 6.3: the one name that nobody else can make lead somewhere.
         hosts.add("localhost")

@@ -3,13 +3,13 @@
 from imds_proxy.config.files import parse_token_keys
 from imds_proxy.config.listen import CertificateSettings, ContainerSettings, ListenSettings
 from imds_proxy.config.load import DEFAULT_PATH, Configuration, Reading, default_path, read_configuration
+from imds_proxy.config.network import NetworkSettings
 from imds_proxy.config.people import IdentitySettings, PeopleListenSettings, PeopleSettings, TLSSettings
 from imds_proxy.config.sections import CLASS_KEYS, ProviderSection, read_section
 from imds_proxy.config.sections import names as provider_names
 from imds_proxy.config.settings import (
     AccountSettings,
     AdminSettings,
-    AuditSettings,
     AuditSettings,
     AWSSettings,
     DNSSettings,
@@ -27,7 +27,6 @@ __all__ = [
     "AccountSettings",
     "AdminSettings",
     "AuditSettings",
-    "AuditSettings",
     "CertificateSettings",
     "Configuration",
     "ContainerSettings",
@@ -36,6 +35,7 @@ __all__ = [
     "LimitSettings",
     "ListenSettings",
     "LogSettings",
+    "NetworkSettings",
     "PeopleListenSettings",
     "PeopleSettings",
     "ProviderSection",

@@ -13,6 +13,7 @@ from imds_proxy.config import (
     files,
     listen_checks,
     metadata_checks,
+    network_checks,
     old_keys,
     people_checks,
     people_values,
@@ -47,6 +48,7 @@ def check(source: Source) -> Iterator[Fault]:
     yield from _check_ca_bundle(source)
     yield from listen_checks.check(source)
     yield from metadata_checks.check(source)
+    yield from network_checks.check(source)
     yield from people_checks.check(source)
     yield from old_keys.check(source)
     yield from _warn_of_short_ids(source)

@@ -121,6 +121,7 @@ ContainerPath = Annotated[str, FromText(values.parse_container_path, _like("/v1/
 ListenAddress = Annotated[
     SocketAddress, FromText(values.parse_listen_address, _like("169.254.169.254:80", "[fd00:ec2::254]:80"))
 ]
+InterfaceName = Annotated[str, FromText(values.parse_interface_name, _like("lan0"))]
 PeopleAddress = Annotated[SocketAddress, FromText(people_values.parse_people_address, _like("10.0.0.3:443"))]
 AdminAddress = Annotated[SocketAddress, FromText(values.parse_admin_address, _like("127.0.0.1:9338"))]
 Nameserver = Annotated[SocketAddress, FromText(values.parse_nameserver, _like("10.77.0.3", "127.0.0.1:5353"))]

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from imds_proxy.config import aws_values, fields
 from imds_proxy.config.listen import ListenSettings
 from imds_proxy.config.metadata import MetadataSettings
+from imds_proxy.config.network import NetworkSettings
 from imds_proxy.config.people import PeopleSettings
 from imds_proxy.config.section import LEFT_OUT, Section, hide_default
 from imds_proxy.model import Account
@@ -202,4 +203,5 @@ class Settings(Section):
     audit: AuditSettings = Field(default_factory=AuditSettings)
     admin: AdminSettings = Field(default_factory=AdminSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    network: NetworkSettings = Field(default_factory=NetworkSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -20,6 +20,8 @@ DNS_PORT = 53
 
 _HIGHEST_PORT = 65535
 _MAPPED = IPv6Network("::ffff:0:0/96")
+# What the kernel takes (dev_valid_name) and needs quotes nowhere; 15 bytes: IFNAMSIZ without the last NUL.
+_INTERFACE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,14}", re.ASCII)
 _NETWORK = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?", re.ASCII)
 _SOCKET_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?", re.ASCII)
@@ -83,6 +85,15 @@ def _describe_bad_network(text: str) -> str:
 def parse_listen_address(text: str) -> SocketAddress:
     """Return what to listen on: `ADDRESS[:PORT]`, IPv6 in brackets; port 80 when left out, 0: any."""
     return parse_socket_address(text, HTTP_PORT)
+
+
+def parse_interface_name(text: str) -> str:
+    """Return the name of a network interface. No wildcards, and none of an alias (`eth0:1`)."""
+    if not _INTERFACE_NAME.fullmatch(text):
+        raise ValueError(
+            f"{quoted(text)} is not an interface's name such as lan0: 1 to 15 of A-Z a-z 0-9 . _ -"
+        )
+    return text
 
 
 def parse_admin_address(text: str) -> SocketAddress:

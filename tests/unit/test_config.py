@@ -93,6 +93,7 @@ def test_defaults(tmp_path: Path) -> None:
         },
         "hosts": {},
         "deny": (),
+        "network": {"interfaces": (), "device": "lo", "take_over": {}},
         "tokens": {"key_file": None},
         "audit": {"file": "-", "journal": False},
         "admin": {"address": None, "socket": None},

@@ -104,7 +104,7 @@ listen:
   - address: 127.0.0.1
     caller: []                  #! listen[0].caller: unknown key; did you mean callers?
     x: 1                        #! listen[0].x: unknown key; known here: address, base_path, callers, callers_except, container, credentials, hop_limit, hosts, imds_v1, list_without_token, provider, tls
-persons: []                     #! persons: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, metadata, people, provider, providers, tokens
+persons: []                     #! persons: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, metadata, network, people, provider, providers, tokens
 acounts: {}                     #! acounts: unknown key; did you mean accounts?
 admin: {adress: 1}              #! admin.adress: unknown key; did you mean address?
 """,
@@ -343,6 +343,23 @@ admin:
   socket: ""                    #! admin.socket: must be one line of text, not an empty one
 limits: {connections: 0, requests_per_second: many}   #! limits.connections: must be 1 or more #! limits.requests_per_second: must be a whole number
 log: {level: loud}              #! log.level: must be 'debug', 'info', 'warning' or 'error'
+""",
+    "network": """
+listen:
+  - {address: "10.77.0.1:8080", callers: []}
+  - {address: "169.254.169.254", callers: []}
+  - {address: "127.0.0.1:8080"}
+network:
+  interfaces: [lan0, "../x"]    #! network.interfaces[1]: '../x' is not an interface's name such as lan0: 1 to 15 of A-Z a-z 0-9 . _ -
+  device: eth0                  #! network.device: must be 'lo' or 'dummy'
+  take_over:
+    "169.254.169.253": "10.77.0.1:8080"
+    "169.254.169.254": "10.77.0.1:8080"         #! network.take_over.169.254.169.254: 169.254.169.254:80 is listened on (FILE:3): nothing to take over
+    "169.254.170.2": "10.77.0.1"                #! network.take_over.169.254.170.2: 10.77.0.1:80 is no listener's address under listen
+    "[fd00:ec2::254]": "10.77.0.1:8080"         #! network.take_over.[fd00:ec2::254]: [fd00:ec2::254]:80 and 10.77.0.1:8080 are of different families: packets can't be led from one to the other
+    "169.254.170.23": "127.0.0.1:8080"          #! network.take_over.169.254.170.23: the kernel leads no packet of another host to 127.0.0.1:8080: listen on an address of an interface
+    "0.0.0.0": "10.77.0.1:8080"                 #! network.take_over.0.0.0.0: 0.0.0.0 is no address that packets are sent to
+    metadata: "10.77.0.1:8080"                  #! network.take_over.metadata: 'metadata' is not ADDRESS:PORT such as 169.254.169.254:80 or [fd00:ec2::254]:80 (IPv6 in brackets, no host name)
 """,
     "duplicate keys are named with the rest": """
 aws: {region: eu-central-1}

@@ -63,7 +63,7 @@ log_level: [1]                  #! log_level: the AWS Federation Proxy's: log.le
 """,
     "accounts at the top": """
 main-account: {id: 123456789000}   #! main-account: an account? Then move it below accounts, as accounts.main-account
-something: {name: x}            #! something: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, metadata, people, provider, providers, tokens
+something: {name: x}            #! something: unknown key; known here: accounts, admin, audit, aws, deny, dns, hosts, limits, listen, log, metadata, network, people, provider, providers, tokens
 """,
     "old keys elsewhere mean nothing": """
 log: {log_level: debug}         #! log.log_level: unknown key; did you mean level?

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imds_proxy import __version__, forget_command, people_commands, token_command
+from imds_proxy import __version__, doctor_command, forget_command, people_commands, token_command
 from imds_proxy.errors import ConfigurationError, FederationError
 from imds_proxy.exit_statuses import EXIT_FAILED, EXIT_FAULTY, EXIT_REFUSED, EXIT_TROUBLE
 from imds_proxy.loading import admin_socket, config_option, load, path_of, socket_option
@@ -32,12 +32,18 @@ def main() -> None:
     Try it:          imds-proxy demo
     A first config:  imds-proxy check --config my.yaml && imds-proxy serve --config my.yaml
     Why (not)?       imds-proxy explain 10.0.0.5
+    What is wrong?   imds-proxy doctor
     For containers:  imds-proxy token web.pods.example
     For people:      imds-proxy accounts
     """
 
 
-for _command in (token_command.token, forget_command.forget, *people_commands.COMMANDS):
+for _command in (
+    token_command.token,
+    forget_command.forget,
+    doctor_command.doctor,
+    *people_commands.COMMANDS,
+):
     main.add_command(_command)
 
 

@@ -21,6 +21,7 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.name
+import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
@@ -146,6 +147,10 @@ class NameServer:
     async def answer(self, wire: bytes, *, is_stream: bool) -> bytes | None:
         """Return the answer's bytes, or None for no answer at all."""
         query = dns.message.from_wire(wire)
+        if query.opcode() != dns.opcode.QUERY:
+            unable = dns.message.make_response(query)
+            unable.set_rcode(dns.rcode.NOTIMP)
+            return unable.to_wire()
         question = query.question[0]
         with self._table.lock:
             self._table.queries[_text(question.name), dns.rdatatype.to_text(question.rdtype)] += 1

@@ -35,6 +35,7 @@ OTHER_NUMBERS = {
     "cli",  # numbers of file descriptors
     "config",  # what settings take: docs/configuration.md
     "demo",
+    "doctor",  # what a command waits for and warns of: docs/doctor.md
     "exit_statuses",  # README
     "journal",  # what systemd's protocol asks for
     "imds_tokens",  # how a token is made

@@ -1,0 +1,149 @@
+"""The files that the settings name: who may read and write them, their disk, the end of certificates."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imds_proxy.doctor.certificates import read_end
+from imds_proxy.doctor.findings import Finding, fault, ok, skipped, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from imds_proxy.config import Configuration
+
+_OWN_KEY_FILE = Path("/etc/imds-proxy/aws-credentials")
+"""What the unit's LoadCredential= names."""
+_STATE_KEY_FILE = Path("/var/lib/imds-proxy/token.key")
+_FEW_DAYS = 14
+_LITTLE_SPACE = 100 << 20
+_NO_SPACE = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileFact:
+    """A file or folder: its mode bits, or None where it can't be looked at."""
+
+    path: Path
+    mode: int | None
+    has_secret: bool = False
+
+
+def read_files(configuration: Configuration) -> list[FileFact]:
+    """Return what there is of the files of a configuration: its own, those with secrets, those of TLS."""
+    settings = configuration.settings
+    path = configuration.source.path
+    own = [path, *sorted(path.glob("*.yaml"))] if path.is_dir() else [path]
+    is_secret_inside = settings.aws.secret_key is not None
+    facts = [FileFact(one, _mode(one), has_secret=is_secret_inside and one.is_file()) for one in own]
+    facts += [FileFact(one, _mode(one), has_secret=True) for one in _secret_files(configuration)]
+    for one in (_OWN_KEY_FILE, _STATE_KEY_FILE):
+        if (mode := _mode(one)) is not None:
+            facts.append(FileFact(one, mode, has_secret=True))
+    return facts
+
+
+def _secret_files(configuration: Configuration) -> Iterator[Path]:
+    settings = configuration.settings
+    people = settings.people
+    named = [settings.aws.secret_key_file, settings.tokens.key_file]
+    named += [people.identity.secret_file] if people else []
+    named += [one.tls.key for one in settings.listen if one.tls]
+    named += [one.tls.key for one in people.listen if one.tls] if people else []
+    yield from dict.fromkeys(Path(one) for one in named if one is not None)
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return None
+
+
+def judge_files(facts: Iterable[FileFact]) -> list[Finding]:
+    """Return the findings on who may read and write the files."""
+    title = "files"
+    findings, count = [], 0
+    for fact in facts:
+        if fact.mode is None:
+            findings.append(
+                skipped(title, f"{fact.path} can't be looked at by this user", "sudo imds-proxy doctor")
+            )
+        elif fact.mode & stat.S_IWOTH and not fact.mode & stat.S_ISVTX:
+            text = f"everybody may write {fact.path}, and so decide who gets which role"
+            findings.append(fault(title, text, f"chmod o-w {fact.path}"))
+        elif fact.has_secret and fact.mode & stat.S_IRWXO:
+            findings.append(
+                fault(title, f"everybody may read the secret in {fact.path}", f"chmod o= {fact.path}")
+            )
+        else:
+            count += 1
+    if not findings:
+        findings.append(ok(title, f"{count} looked at: others can't write them, nor read a secret"))
+    return findings
+
+
+def examine_certificates(configuration: Configuration, now: float) -> list[Finding]:
+    """Return until when the certificates of the listeners are good; `now` is seconds UTC."""
+    settings = configuration.settings
+    used = [one.tls for one in settings.listen]
+    used += [one.tls for one in settings.people.listen] if settings.people else []
+    files = dict.fromkeys(one.certificate for one in used if one is not None)
+    findings = []
+    for file in map(Path, files):
+        try:
+            findings.append(judge_certificate(file, read_end(file.read_text("ascii", "replace")), now))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            findings.append(skipped(f"certificate {file}", f"{reason}"))
+    return findings
+
+
+def judge_certificate(file: Path, end: float, now: float) -> Finding:
+    """Return whether a certificate is good for a while; both times are seconds UTC."""
+    title = f"certificate {file}"
+    until = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if end <= now:
+        return fault(title, f"ended {until}", "put a new one in its place: the daemon reads it by itself")
+    if end - now < _FEW_DAYS * 86400:
+        text = f"ends {until}, in {(end - now) / 86400:.0f} days"
+        return warning(title, text, "put a new one in its place: the daemon reads it by itself")
+    return ok(title, f"good until {until}")
+
+
+def examine_audit(file: str) -> Finding:
+    """Return whether there is room for the audit; `file` is the setting `audit.file`."""
+    title = "audit"
+    if not file.startswith("/"):
+        return ok(title, f"goes to {'stdout' if file == '-' else file}")
+    path = Path(file)
+    try:
+        # A FIFO or a device has no disk that could be full.
+        if path.exists() and not path.is_file():
+            return ok(title, f"goes to {path}, which is no file")
+        state = os.statvfs(path if path.exists() else path.parent)
+    except OSError as error:
+        return fault(
+            title, f"{path}: {error.strerror}", f"mkdir -p {path.parent} && chown imds-proxy {path.parent}"
+        )
+    is_read_only = bool(state.f_flag & os.ST_RDONLY)
+    return judge_disk(path, state.f_bavail * state.f_frsize, is_read_only=is_read_only)
+
+
+def judge_disk(path: Path, free: int, *, is_read_only: bool) -> Finding:
+    """Return whether a file can grow where it is; `free` is in bytes."""
+    title = "audit"
+    consequence = "no key is handed out that can't be recorded"
+    if is_read_only:
+        return fault(title, f"{path} is on a read-only file system: {consequence}", f"df -h {path.parent}")
+    if free < _NO_SPACE:
+        return fault(title, f"the disk of {path} is full: {consequence}", f"df -h {path.parent}")
+    if free < _LITTLE_SPACE:
+        text = f"{free >> 20} MiB are left for {path}"
+        return warning(title, text, "rotate it: see docs/configuration.md, audit")
+    return ok(title, f"goes to {path}, {free >> 20} MiB are left there")

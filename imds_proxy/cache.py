@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from cachetools import LRUCache
 
 from imds_proxy import freshness
-from imds_proxy.errors import Refusal, Trouble
+from imds_proxy.errors import AWSError, Refusal, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,7 +210,8 @@ class CredentialCache:
             self._note_failure(entry, error)
         except Exception as error:  # noqa: BLE001  a source that fails otherwise must not be asked in a loop
             # Only the type: nobody knows what the text of a foreign exception holds.
-            self._note_failure(entry, Trouble(f"AssumeRole failed: {type(error).__name__}"))
+            name = type(error).__name__
+            self._note_failure(entry, AWSError(f"AssumeRole failed: {name}", code=name))
         else:
             self._keep(entry, credentials)
         finally:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imds_proxy import __version__, doctor_command, forget_command, people_commands, token_command
+from imds_proxy import (
+    __version__,
+    doctor_command,
+    forget_command,
+    people_commands,
+    render_command,
+    token_command,
+)
 from imds_proxy.errors import ConfigurationError, FederationError
 from imds_proxy.exit_statuses import EXIT_FAILED, EXIT_FAULTY, EXIT_REFUSED, EXIT_TROUBLE
 from imds_proxy.loading import admin_socket, config_option, load, path_of, socket_option
@@ -34,11 +41,13 @@ def main() -> None:
     Why (not)?       imds-proxy explain 10.0.0.5
     What is wrong?   imds-proxy doctor
     For containers:  imds-proxy token web.pods.example
+    For the host:    imds-proxy render systemd
     For people:      imds-proxy accounts
     """
 
 
 for _command in (
+    render_command.render,
     token_command.token,
     forget_command.forget,
     doctor_command.doctor,

@@ -1,0 +1,108 @@
+"""How this host comes by the metadata addresses: a unit that adds them, or files for systemd-networkd."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from imds_proxy.rendering.addresses import carried_addresses
+from imds_proxy.rendering.files import RenderedFile, RenderingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from imds_proxy.config import Settings
+    from imds_proxy.model import IPAddress
+
+Style = Literal["oneshot", "networkd"]
+
+DUMMY = "imds0"
+
+_HEAD = (
+    "# Made from imds-proxy's configuration by `imds-proxy render network`: change that, and render again.\n"
+)
+
+_UNIT = """\
+[Unit]
+Description=The addresses where machines look for instance metadata
+Documentation=https://github.com/imds-proxy/imds-proxy
+Wants=network-online.target
+After=network-online.target
+Before=imds-proxy.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+{start}
+{stop}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_NETDEV = f"""\
+[NetDev]
+Name={DUMMY}
+Kind=dummy
+"""
+
+_NETWORK = """\
+[Match]
+Name={device}
+
+[Network]
+{addresses}
+"""
+
+
+def render(settings: Settings, style: Style = "oneshot") -> tuple[RenderedFile, ...]:
+    """Return what gives this host the metadata addresses that are listened on; nothing if there are none.
+
+    `oneshot`: a unit, whoever manages the interfaces, for /etc/systemd/system. `networkd`: files
+    whose names are below /etc/systemd/network, and for IPv6 the unit all the same: the file of the interface
+    is the host's own, and a second one that matches it would push that aside.
+    Raises RenderingError without an interface for an IPv6 address.
+    """
+    carried = carried_addresses(settings)
+    on_device = [address for address in carried if address.version == 4]
+    # On `lo`, the kernel answers nobody's neighbour discovery for it (RFC 4861 section 7.2.3).
+    on_interface = [address for address in carried if address.version == 6]
+    if on_interface and not settings.network.interfaces:
+        raise RenderingError(
+            f"network.interfaces: is required: callers find {on_interface[0]} only on an interface of theirs"
+        )
+    device = DUMMY if settings.network.device == "dummy" else "lo"
+    files = []
+    if style == "networkd" and on_device:
+        files += _networkd_files(device, on_device)
+        on_device = []
+    if on_device or on_interface:
+        unit = _unit(device, on_device, settings.network.interfaces, on_interface)
+        files.append(RenderedFile("imds-proxy-address.service", _HEAD + unit))
+    return tuple(files)
+
+
+def _networkd_files(device: str, addresses: Sequence[IPAddress]) -> list[RenderedFile]:
+    lines = "\n".join(f"Address={address}/32" for address in addresses)
+    files = [RenderedFile("50-imds-proxy.netdev", _HEAD + _NETDEV)] if device == DUMMY else []
+    network = _NETWORK.format(device=device, addresses=lines)
+    return [*files, RenderedFile("50-imds-proxy.network", _HEAD + network)]
+
+
+def _unit(
+    device: str, on_device: Sequence[IPAddress], interfaces: Sequence[str], on_interface: Sequence[IPAddress]
+) -> str:
+    start, stop = [], []
+    if device == DUMMY and on_device:
+        start += [
+            f"ExecStart=-/sbin/ip link add {DUMMY} type dummy",
+            f"ExecStart=/sbin/ip link set {DUMMY} up",
+        ]
+        stop.append(f"ExecStop=-/sbin/ip link delete {DUMMY}")
+    places = [(f"{address}/32", device, "") for address in on_device]
+    # Two gateways may have it at the same time: duplicate detection would keep it from the second.
+    places += [(f"{address}/128", interfaces[0], " nodad") for address in on_interface]
+    start += [
+        f"ExecStart=/sbin/ip address replace {address} dev {name}{more}" for address, name, more in places
+    ]
+    stop += [f"ExecStop=-/sbin/ip address delete {address} dev {name}" for address, name, _ in places]
+    return _UNIT.format(start="\n".join(start), stop="\n".join(stop))

@@ -138,7 +138,7 @@ def _find_daemon(socket: Path | None) -> int:
 
 def _judge_silence(socket: Path | None, text: str) -> Finding:
     if socket is None:
-        return skipped("daemon", text, f"set admin.socket: {daemon.USUAL_SOCKET}, or say --socket")
+        return skipped("daemon", text, "systemctl start imds-proxy.service; outside the unit say --socket")
     return fault(
         "daemon", text, "systemctl start imds-proxy.service, or as a user who may: sudo imds-proxy doctor"
     )

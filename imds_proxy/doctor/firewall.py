@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _TITLE = "firewall"
-_REMEDY = "imds-proxy render nftables | nft -f -"
+_REMEDY = "imds-proxy render nftables --dir /etc/imds-proxy && nft -f /etc/imds-proxy/imds-proxy.nft"
 _SCRATCH = 'nft -f "$1" && nft -j list ruleset'
 _OWN_NUMBERS = frozenset({"handle", "packets", "bytes", "index"})
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
 
 _METADATA_NETWORKS = (IPv4Network("169.254.0.0/16"), IPv6Network("fd00:ec2::/32"))
-_RENDER = "imds-proxy render network --dir /etc/systemd/network && networkctl reload"
+_RENDER = (
+    "imds-proxy render network --dir /etc/systemd/system && systemctl daemon-reload && "
+    "systemctl enable imds-proxy-address.service && systemctl restart imds-proxy-address.service"
+)
 _LOOPBACK = "lo"
 
 
@@ -87,7 +90,9 @@ def judge_address(
     if not any(one.is_usable for one in holders):
         text = f"is on {holders[0].interface} and not in use: duplicate address detection waits, or failed"
         return fault(
-            title, text, "nodad, or DuplicateAddressDetection=none: imds-proxy render network does so"
+            title,
+            text,
+            "nodad, as imds-proxy render network has it; for networkd: DuplicateAddressDetection=none",
         )
     places = ", ".join(one.interface for one in holders)
     if address.version == 6 and all(one.interface == _LOOPBACK for one in holders):

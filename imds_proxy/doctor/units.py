@@ -107,7 +107,7 @@ def judge_units(service: Unit, sockets: Sequence[Unit], rendered: Mapping[str, s
                 SERVICE,
                 f"systemd does not have it ({service.load or 'unknown'})",
                 "imds-proxy render systemd --service --dir /etc/systemd/system && systemctl daemon-reload && "
-                f"systemctl enable --now {SOCKET}",
+                f"systemctl enable --now {SOCKET} {SERVICE}",
             )
         ]
     findings = [_judge_service(service, sockets)]
@@ -141,7 +141,7 @@ def _judge_socket(unit: Unit, rendered: str) -> list[Finding]:
             warning(unit.name, "systemd does not have it", f"{_RENDER} && systemctl enable --now {unit.name}")
         ]
     wanted = listen_streams(rendered)
-    restart = f"{_RENDER} && systemctl restart {unit.name}"
+    restart = f"{_RENDER} && systemctl restart {unit.name} {SERVICE}"
     if unit.listens != wanted:
         parts = [f"lacks {one}" for one in sorted(wanted - unit.listens)]
         parts += [f"has {one}, which the settings lack" for one in sorted(unit.listens - wanted)]
@@ -157,7 +157,8 @@ def _judge_socket(unit: Unit, rendered: str) -> list[Finding]:
 
 def listen_streams(text: str) -> frozenset[str]:
     """Return the addresses and paths that a socket unit listens on."""
-    return frozenset(value for key, value in _assignments(text) if key == "ListenStream" and value)
+    values = (value for key, value in _assignments(text) if key == "ListenStream" and value)
+    return frozenset(value.replace("%%", "%") for value in values)
 
 
 def differing_keys(one: str, other: str) -> list[str]:

@@ -34,6 +34,9 @@ BREAKABLE_ADDRESSES = ("10.77.66.1", "10.77.67.1")
 SLOW_ADDRESS = "10.77.68.1"
 """Its reverse zone is delegated to the silent server: BIND itself waits for an answer in vain."""
 
+OPEN_ZONE = "88.10.in-addr.arpa"
+"""Takes updates from everybody."""
+
 _ZONES = (
     ".",
     ALLOWED_DOMAIN,
@@ -43,6 +46,7 @@ _ZONES = (
     CLASSLESS_ZONE,
     "66.77.10.in-addr.arpa",
     "67.77.10.in-addr.arpa",
+    OPEN_ZONE,
     "99.10.in-addr.arpa",
     "7.7.d.f.ip6.arpa",
 )
@@ -168,7 +172,7 @@ class NameServer:
             f'zone "{zone}" {{ type primary; file "broken.zone"; }};\n'
             if zone in self._broken
             else f'zone "{zone}" {{ type primary; file "{self._zone_file(zone).name}"; '
-            "allow-update { 127.0.0.1; }; };\n"
+            f"allow-update {{ {'any' if zone == OPEN_ZONE else '127.0.0.1'}; }}; }};\n"
             for zone in _ZONES
         )
         secret = "c3lzdGVtIHRlc3QgY29udHJvbCBjaGFubmVsIGtleQ=="

@@ -121,6 +121,13 @@ class Gateway:
             answer["steps"],
         )
 
+    def examine(self, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
+        """Run `imds-proxy doctor` on the gateway; return its exit status and the findings by title."""
+        words = [_PROGRAM, "doctor", "--json", "--config", str(self._configuration), *arguments]
+        done = self.namespace.run(*words, check=False)
+        assert done.stdout, (done.returncode, done.stderr)
+        return done.returncode, {one["title"]: one for one in json.loads(done.stdout)["findings"]}
+
     def stop(self) -> int:
         """End the daemon with SIGTERM; return its exit status."""
         return self._process.stop()

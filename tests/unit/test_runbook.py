@@ -38,6 +38,7 @@ OUR_TEXTS = (
     "the address is denied",
     "the credentials at hand are served to their end",
     "no trouble known",
+    "nothing known of",
     "configuration kept:",
     "is not open yet",
     "is no longer configured",

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from imds_proxy.config import ListenSettings
+from imds_proxy.activation import ADVICE
+from imds_proxy.config import ListenSettings, PeopleListenSettings
 from imds_proxy.daemon_threads import DaemonThreads
 from imds_proxy.errors import OverloadError
 from imds_proxy.sockets import (
@@ -30,12 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from imds_proxy.config import CertificateSettings, PeopleListenSettings, Settings, SocketAddress
+    from imds_proxy.activation import PassedSockets
+    from imds_proxy.config import CertificateSettings, Settings, SocketAddress
     from imds_proxy.site import Site
     from imds_proxy.web.limits import CallerLimits
 
 DRAIN_SECONDS = 0.5
 """For what was accepted before the signal but not read yet."""
+
+_LOOKS_WHILE_DRAINING = 10
+"""Whoever waits for a successor is not kept waiting when the last connection has ended."""
 
 FINISH_SECONDS = 1.5
 """For answers that are still being waited for, and once more for those that then have to be cut off."""
@@ -53,6 +58,8 @@ class Bound:
     listen: ListenSettings | PeopleListenSettings
     sock: socket.socket
     certificate: Certificate | None
+    is_passed: bool = False
+    """Whether systemd opened it, and keeps it open when we end."""
 
 
 @dataclass(slots=True)
@@ -62,13 +69,20 @@ class _Open:
     listener: Listener
     server: asyncio.Server | TLSServer
     certificate: Certificate | None
+    is_passed: bool
     told: str | None = None
     """What was said last of a certificate that could not be taken."""
 
 
-def bind(settings: Settings) -> list[Bound]:
-    """Return the sockets of all listeners, listening. Raises ListenError for the first that can't be had."""
-    return [_bind(listen) for listen in _all_of(settings)]
+def bind(settings: Settings, passed: PassedSockets | None = None) -> list[Bound]:
+    """Return the sockets of all listeners, listening: those that systemd has passed, or our own.
+
+    Raises ListenError for the first that can't be had, ActivationError when those passed are others.
+    """
+    sockets = [_bind(listen, passed) for listen in _all_of(settings)]
+    if passed is not None:
+        passed.check_all_taken()
+    return sockets
 
 
 class Listeners:
@@ -77,6 +91,14 @@ class Listeners:
     def __init__(self, limits: CallerLimits) -> None:
         self._limits = limits
         self._open: list[_Open] = []
+
+    def __len__(self) -> int:
+        """Return how many listeners there are."""
+        return len(self._open)
+
+    @property
+    def _is_activated(self) -> bool:
+        return any(one.is_passed for one in self._open)
 
     @property
     def connections(self) -> int:
@@ -88,18 +110,21 @@ class Listeners:
         for bound in sockets:
             listener = Listener(site.service_for(bound.listen), self._limits)
             server = await open_server(listener, bound)
-            self._open.append(_Open(bound.listen, bound.sock, listener, server, bound.certificate))
+            self._open.append(
+                _Open(bound.listen, bound.sock, listener, server, bound.certificate, bound.is_passed)
+            )
             announce(f"listening {bound_address(bound.sock)}")
 
     def hand_over(self, site: Site, settings: Settings) -> None:
         """Put another site behind the open sockets. One whose address is gone keeps its own settings."""
         left = list(_all_of(settings))
+        needs = f"needs another socket unit: {ADVICE}" if self._is_activated else "needs a restart"
         for one in self._open:
             # Several may have the same address with port 0: then it goes by their order.
             listen = next((each for each in left if _place_of(each) == _place_of(one.listen)), None)
             if listen is None:
                 listen = one.listen
-                _log.warning("%s is no longer configured: needs a restart", _name_of(listen))
+                _log.warning("%s is no longer configured: %s", _name_of(listen), needs)
             else:
                 left.remove(listen)
                 _take_settings_of_tls(one, listen)
@@ -109,7 +134,7 @@ class Listeners:
             except KeyError:
                 one.listener.service = one.listener.service.closed()
         for listen in left:
-            _log.warning("%s is not open yet: needs a restart", _name_of(listen))
+            _log.warning("%s is not open yet: %s", _name_of(listen), needs)
 
     async def watch_certificates(self) -> None:
         """Take over certificates that were renewed in their files, until cancelled.
@@ -132,14 +157,22 @@ class Listeners:
                         _take_certificate(one, found)
 
     async def stop_accepting(self) -> None:
-        """Take in what waits in the kernel's line, and nothing more. Every answer ends its connection now."""
+        """Take in what waits in the kernel's line, and nothing more. Every answer ends its connection now.
+
+        What waits at a socket that systemd passed stays there: whoever comes after us takes it.
+        """
         await self._accept_the_waiting()
+        for one in self._open:
+            asyncio.get_running_loop().remove_reader(one.sock)
+        await _let_the_accepted_in()  # asyncio drops those that its server has not seen before it closes
         for one in self._open:
             one.server.close()
             one.listener.is_draining = True
-        await asyncio.sleep(0)  # in which the last ones accepted become connections
-        if self.connections:
-            await asyncio.sleep(DRAIN_SECONDS)
+        await _let_the_accepted_in()
+        for _ in range(_LOOKS_WHILE_DRAINING):
+            if not self.connections:
+                break
+            await asyncio.sleep(DRAIN_SECONDS / _LOOKS_WHILE_DRAINING)
         for one in self._open:
             one.listener.pre_shutdown()  # ends idle connections, which `shutdown` would wait for
 
@@ -151,11 +184,18 @@ class Listeners:
         """Empty the line: asyncio accepts all of it at once, uvloop one a round."""
         line = select.poll()
         for one in self._open:
-            line.register(one.sock, select.POLLIN)
+            if not one.is_passed:
+                line.register(one.sock, select.POLLIN)
         for _ in range(BACKLOG):
             if not line.poll(0):
                 return
             await asyncio.sleep(0)
+
+
+async def _let_the_accepted_in() -> None:
+    """Let what the event loop has accepted become connections; asyncio needs three rounds, uvloop two."""
+    for _ in range(4):
+        await asyncio.sleep(0)
 
 
 async def open_server(listener: Listener, bound: Bound) -> asyncio.Server | TLSServer:
@@ -180,15 +220,23 @@ def _all_of(settings: Settings) -> Iterator[ListenSettings | PeopleListenSetting
         yield from settings.people.listen
 
 
-def _bind(listen: ListenSettings | PeopleListenSettings) -> Bound:
-    if isinstance(listen, ListenSettings):
+def _bind(listen: ListenSettings | PeopleListenSettings, passed: PassedSockets | None) -> Bound:
+    certificate = None
+    if listen.address is not None:
         certificate = _certificate(listen.tls, listen.address)
+    if passed is not None:
+        return Bound(listen, passed.take(_path_or_address_of(listen)), certificate, is_passed=True)
+    if listen.address is not None:
         return Bound(listen, open_listener(listen.address), certificate)
-    if listen.unix is not None:
-        return Bound(listen, open_unix_listener(listen.unix, mode=listen.mode, group=listen.group), None)
-    assert listen.address is not None
-    certificate = _certificate(listen.tls, listen.address)
-    return Bound(listen, open_listener(listen.address), certificate)
+    assert isinstance(listen, PeopleListenSettings)
+    assert listen.unix is not None
+    return Bound(listen, open_unix_listener(listen.unix, mode=listen.mode, group=listen.group), None)
+
+
+def _path_or_address_of(listen: ListenSettings | PeopleListenSettings) -> SocketAddress | Path:
+    place = listen.address if isinstance(listen, ListenSettings) else listen.address or listen.unix
+    assert place is not None
+    return place
 
 
 def _certificate(settings: CertificateSettings | None, address: SocketAddress) -> Certificate | None:
@@ -200,11 +248,9 @@ def _certificate(settings: CertificateSettings | None, address: SocketAddress) -
         raise ListenError(f"cannot listen on {address}: {error}") from error
 
 
-def _place_of(listen: ListenSettings | PeopleListenSettings) -> tuple[bool, SocketAddress | Path | None]:
+def _place_of(listen: ListenSettings | PeopleListenSettings) -> tuple[bool, SocketAddress | Path]:
     """Return what an open socket can't change: whom it is for (True: machines), and what it is bound to."""
-    if isinstance(listen, ListenSettings):
-        return True, listen.address
-    return False, listen.address or listen.unix
+    return isinstance(listen, ListenSettings), _path_or_address_of(listen)
 
 
 def _name_of(listen: ListenSettings | PeopleListenSettings) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from datetime import UTC, datetime
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from imds_proxy.errors import Fault
     from imds_proxy.metrics import Metrics
+    from imds_proxy.supervisor import Supervisor
 
 RELOAD_PAUSE = 1.0
 """Seconds between two reloads: each costs the event loop some time, and signals can come in any number."""
@@ -39,17 +41,28 @@ class Reloads:
         environ: Mapping[str, str],
         apply: Callable[[registry.Loaded], None],
         metrics: Metrics,
+        *,
+        supervisor: Supervisor,
+        on_end: Callable[[], None],
     ) -> None:
-        """`apply` puts a configuration into force, or raises FederationError and changes nothing."""
+        """`apply` puts a configuration into force, or raises FederationError and changes nothing.
+
+        `supervisor` is told when one is asked for; `on_end` is called when none is asked for any more.
+        """
         self._path = path
         self._environ = environ
         self._apply = apply
         self._metrics = metrics
+        self._supervisor = supervisor
+        self._on_end = on_end
         self._wanted = asyncio.Event()
+        self.outcome: str | None = None
+        """How the last one went, in a few words."""
 
     def want(self) -> None:
         """Ask for a reload. Several that come while one is under way are one."""
         self._wanted.set()
+        self._supervisor.reloading()  # before `kill` has ended, or `systemctl reload` waits for nothing
 
     async def run(self) -> None:
         """Reload whenever it is wanted, until cancelled."""
@@ -57,6 +70,8 @@ class Reloads:
             await self._wanted.wait()
             self._wanted.clear()
             await self._reload()
+            if not self._wanted.is_set():
+                self._on_end()
             await asyncio.sleep(RELOAD_PAUSE)
 
     async def _reload(self) -> None:
@@ -72,15 +87,19 @@ class Reloads:
             self._keep(error.faults)
         except FederationError as error:
             _log.error("configuration kept: %s", error, extra=PLAIN)
-            self._metrics.note_reload("faulty", SYSTEM_CLOCK.wall())
+            self._note("faulty", f"configuration kept: {error}")
         else:
             _log.info("configuration reloaded")
-            self._metrics.note_reload("done", SYSTEM_CLOCK.wall())
+            self._note("done", f"reloaded at {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
 
     def _keep(self, faults: Iterable[Fault]) -> None:
         errors = sum(not fault.is_warning for fault in faults)
         _log.error("configuration kept: %d faults", errors, extra=PLAIN)
-        self._metrics.note_reload("faulty", SYSTEM_CLOCK.wall())
+        self._note("faulty", f"configuration kept: {errors} faults")
+
+    def _note(self, result: str, outcome: str) -> None:
+        self._metrics.note_reload(result, SYSTEM_CLOCK.wall())
+        self.outcome = outcome
 
     async def _load(self) -> registry.Loaded:
         """Read files and import providers on a thread, while callers are served. Raises FederationError.

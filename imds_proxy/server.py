@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from imds_proxy import registry
+from imds_proxy.activation import take_passed_sockets
 from imds_proxy.audit import Audit, check_file
 from imds_proxy.audit_outputs import Destination, destination_of
 from imds_proxy.cache import CredentialCache
@@ -32,6 +33,7 @@ from imds_proxy.sockets import (
     raise_descriptor_limit,
 )
 from imds_proxy.sts import StsThreads
+from imds_proxy.supervisor import take_supervisor
 from imds_proxy.token_keys import own_token_keys, passing_token_key
 from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.forget_desk import ForgetDesk, Memory
@@ -43,18 +45,20 @@ from imds_proxy.web.token_desk import TokenDesk
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, MutableMapping
     from pathlib import Path
 
+    from imds_proxy.activation import PassedSockets
     from imds_proxy.config import AdminSettings, AuditSettings, Configuration
     from imds_proxy.errors import Refusal
     from imds_proxy.model import IPAddress, RoleSession
+    from imds_proxy.supervisor import Supervisor
 
 _AUDIT_PATIENCE = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
 _GARBAGE_THRESHOLDS = (5_000, 20, 100)
-"""Python's own look for garbage after every 700 new objects: a thousand connections that come at once are made
-of many more, and each look at them stops everybody. Hardly anything here is garbage that counting misses.
+"""Python's own look for garbage after every 700 new objects: a thousand connections that come at once are
+made of many more, and each look at them stops everybody. Hardly anything is garbage that counting misses.
 """
 
 _log = logging.getLogger(__name__)
@@ -63,7 +67,15 @@ _log = logging.getLogger(__name__)
 class Server:
     """One process: its listeners, and the site that answers on them until a reload brings another."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        environ: Mapping[str, str],
+        supervisor: Supervisor,
+        passed: PassedSockets | None,
+    ) -> None:
+        self._supervisor = supervisor
+        self._passed = passed
         self._path = path
         self._environ = environ
         self._clock = SYSTEM_CLOCK
@@ -75,7 +87,14 @@ class Server:
         self._runners: list[web.AppRunner] = []
         self._background: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
-        self._reloads = Reloads(path, environ, self._apply, self._metrics)
+        self._reloads = Reloads(
+            path,
+            environ,
+            self._apply,
+            self._metrics,
+            supervisor=supervisor,
+            on_end=lambda: supervisor.ready(self._status()),
+        )
         self._is_serving = False
 
     async def run(self, loaded: registry.Loaded) -> None:
@@ -83,6 +102,8 @@ class Server:
         asyncio.get_running_loop().set_exception_handler(LoopTroubles(self._clock).note)
         self._watch_signals()
         await self._start(loaded)
+        self._supervisor.ready(self._status())
+        self._start_task(self._supervisor.feed_watchdog())
         self._start_task(self._reloads.run())
         await self._stop.wait()
         await self._end()
@@ -93,7 +114,7 @@ class Server:
         assert loaded.configuration is not None
         settings = loaded.configuration.settings
         check_file(settings.audit.file)
-        sockets = bind(settings)
+        sockets = bind(settings, self._passed)
         admin = open_listener(settings.admin.address) if settings.admin.address else None
         admin_socket = open_unix_listener(settings.admin.socket) if settings.admin.socket else None
         self._admin = settings.admin
@@ -172,7 +193,7 @@ class Server:
             await site.decisions.sts.load()
         except Trouble as trouble:
             _log.warning("%s", trouble)
-        # boto3 is most of the memory, and stays: to look through it for garbage takes 30 ms of everybody's time.
+        # boto3 is most of the memory, and stays: to look through it for garbage takes 30 ms of everybody.
         gc.freeze()
         gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
@@ -185,6 +206,17 @@ class Server:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             self._workshop.audit.flush_counts()
+            self._supervisor.tell_status(self._status())
+
+    def _status(self) -> str:
+        """Return how things are, in a line for `systemctl status`."""
+        listeners = len(self._listeners)
+        key = self._site.decisions.sts.own_key_trouble
+        status = (
+            f"{listeners} listener{'' if listeners == 1 else 's'}, "
+            f"{self._workshop.cache.size} sessions held, own key: {key or 'no trouble known'}"
+        )
+        return f"{status}; {self._reloads.outcome}" if self._reloads.outcome else status
 
     # --- while it serves ---------------------------------------------------------------------------
 
@@ -246,6 +278,7 @@ class Server:
 
     async def _end(self) -> None:
         _log.info("stopping")
+        self._supervisor.stopping()
         self._is_serving = False
         await self._listeners.stop_accepting()
         await asyncio.gather(self._listeners.close(), *(runner.cleanup() for runner in self._runners))
@@ -257,15 +290,20 @@ class Server:
         self._workshop.audit.close(_AUDIT_PATIENCE)
 
 
-def serve(path: Path, environ: Mapping[str, str], loaded: registry.Loaded) -> None:
-    """Serve what was loaded from `path` until a signal ends it. Raises FederationError if it can't begin."""
+def serve(path: Path, environ: MutableMapping[str, str], loaded: registry.Loaded) -> None:
+    """Serve what was loaded from `path` until a signal ends it. Raises FederationError if it can't begin.
+
+    What a supervisor left for us alone is taken out of `environ`.
+    """
+    supervisor = take_supervisor(environ)
+    passed = take_passed_sockets(environ)
     assert loaded.configuration is not None
     if not loaded.configuration.settings.aws.use_instance_metadata:
         # A profile's `credential_source` would get past the chain that `assume_role` has cut short.
         os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory(environ)) as runner:
-        runner.run(Server(path, environ).run(loaded))
+        runner.run(Server(path, environ, supervisor, passed).run(loaded))
 
 
 def _loop_factory(environ: Mapping[str, str]) -> Callable[[], asyncio.AbstractEventLoop] | None:

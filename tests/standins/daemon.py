@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from tests.standins.processes import Child, bare_environment
 
 if TYPE_CHECKING:
     import signal
+    import socket
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 REGION = "eu-central-1"
 DOMAIN = "valid.example"
 ROLE_PREFIX = "roleprefix-"
+_PASS = """\
+import os, sys
+spare = [os.dup2(int(number), 500 + index) for index, number in enumerate(sys.argv[1].split(","))]
+for index, number in enumerate(spare):
+    os.dup2(number, 3 + index)
+os.closerange(3 + len(spare), 1024)
+os.environ |= {"LISTEN_FDS": str(len(spare)), "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def settings_for(aws: Aws, **sections: object) -> dict[str, Any]:
@@ -83,6 +93,14 @@ def write_settings(settings: Mapping[str, object], file: Path) -> Path:
     file.touch(mode=0o600)
     file.write_text(yaml.safe_dump(dict(settings), sort_keys=False), "utf-8")
     return file
+
+
+def activation_command(command: Sequence[str], descriptors: Sequence[int]) -> list[str]:
+    """Return what runs a command with these descriptors as its own from 3 on, as systemd would.
+
+    The process stays the same one, so that `LISTEN_PID` is right.
+    """
+    return [sys.executable, "-I", "-S", "-c", _PASS, ",".join(map(str, descriptors)), *command]
 
 
 class Daemon:
@@ -155,15 +173,22 @@ def running_daemon(
     *,
     name: str = "imds-proxy",
     environment: Mapping[str, str] | None = None,
+    passed: Sequence[socket.socket] = (),
 ) -> Iterator[Daemon]:
     """Run the daemon for the length of the block; its files (`NAME.yaml`, output) go into `folder`.
 
+    `passed` are listening sockets that it gets as systemd would pass them.
     A daemon that is still running at the end of the block must exit with 0 after SIGTERM. Whatever
     happened, the log must be free of tracebacks.
     """
     file = write_settings(settings, folder / f"{name}.yaml")
     command = [sys.executable, "-m", "imds_proxy", "serve", "--config", str(file)]
-    child = Child(name, command, folder=folder, environment=bare_environment(environment))
+    descriptors = [sock.fileno() for sock in passed]
+    if passed:
+        command = activation_command(command, descriptors)
+    child = Child(
+        name, command, folder=folder, environment=bare_environment(environment), descriptors=descriptors
+    )
     count = 0
     for section in (settings, settings.get("people", {})):
         assert isinstance(section, Mapping)

@@ -32,7 +32,9 @@ class Child:
         *,
         folder: Path,
         environment: Mapping[str, str],
+        descriptors: Sequence[int] = (),
     ) -> None:
+        """`descriptors` are left open for it, under their numbers."""
         self.name = name
         self.stdout_file = folder / f"{name}.stdout"
         self.stderr_file = folder / f"{name}.stderr"
@@ -44,6 +46,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                pass_fds=descriptors,
             )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -69,6 +70,8 @@ def serve(path: Path | None) -> None:
     """
     # Until the daemon can reload, a SIGHUP must not end it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Nothing that is imported is garbage: to look for it is a sixth of the start. The server does, later.
+    gc.disable()
     _fill_standard_streams()
     from imds_proxy import log, server
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 _AUDIT_PATIENCE = 0.5
 _HOUSEKEEPING_SECONDS = 5.0
-_GARBAGE_THRESHOLDS = (5_000, 20, 100)
+_GARBAGE_THRESHOLDS = (100_000, 10, 100)
 """Python's own look for garbage after every 700 new objects: a thousand connections that come at once are
 made of many more, and each look at them stops everybody. Hardly anything is garbage that counting misses.
 """
@@ -193,9 +193,11 @@ class Server:
             await site.decisions.sts.load()
         except Trouble as trouble:
             _log.warning("%s", trouble)
-        # boto3 is most of the memory, and stays: to look through it for garbage takes 30 ms of everybody.
-        gc.freeze()
-        gc.set_threshold(*_GARBAGE_THRESHOLDS)
+        finally:
+            # boto3 is most of the memory, and stays: to look through it for garbage takes 30 ms of everybody.
+            gc.freeze()
+            gc.set_threshold(*_GARBAGE_THRESHOLDS)
+            gc.enable()
 
     def _start_task(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

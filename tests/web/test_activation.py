@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import sys
 import threading
 from contextlib import ExitStack, closing
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from imds_proxy.sockets import bound_address, open_listener
+from imds_proxy.sockets import bound_address, open_listener, open_unix_listener
+from tests.standins.authority import Authority
 from tests.standins.daemon import activation_command, running_daemon, write_settings
+from tests.standins.people_wire import PeopleCaller
 from tests.standins.processes import Child, bare_environment
-from tests.standins.wire import PATIENCE, TOKEN_PATH, WireCaller
+from tests.standins.wire import LIFE_HEADER, PATIENCE, TOKEN_PATH, WireCaller
 from tests.unit.test_activation import DO, LOOPBACK
 from tests.web.machines import FOO, FOO_ROLE, site_settings
 
@@ -69,7 +72,7 @@ def test_the_first_request(loop: str, sts: LittleSts, passed: socket.socket, tmp
     caller = caller_at(passed)
     for name in ("first", "second"):
         with caller.connected() as connection:
-            connection.send(caller.render("PUT", TOKEN_PATH, ("X-aws-ec2-metadata-token-ttl-seconds", "60")))
+            connection.send(caller.render("PUT", TOKEN_PATH, (LIFE_HEADER, "60")))
             with running_daemon(
                 settings_of(sts, passed),
                 tmp_path,
@@ -132,6 +135,51 @@ def test_what_waits_at_the_end(loop: str, sts: LittleSts, passed: socket.socket,
             assert daemon.wait() == 0
         with running_daemon(settings, tmp_path, name="next", environment=environment, passed=[passed]):
             assert {connection.read_answer().status for connection in waiting} == {200}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_tls_and_people(loop: str, sts: LittleSts, passed: socket.socket, tmp_path: Path) -> None:
+    """A listener with TLS and a path for people are passed as well; the path is there for the next daemon."""
+    authority = Authority(tmp_path)
+    issued = authority.issue("gateway")
+    place = tmp_path / "people.sock"
+    settings = site_settings(
+        sts,
+        listen=[
+            {
+                "address": bound_address(passed),
+                "tls": {"certificate": str(issued.certificate), "key": str(issued.key)},
+            }
+        ],
+        people={"listen": [{"unix": str(place)}], "identity": {"peer": True}},
+    )
+    settings["providers"]["people"] = {
+        "type": "by_groups",
+        "regex": "(?P<account>.+)-(?P<role>.+)",
+        "groups": {"main-reader": ["alice"]},
+    }
+    settings["people"]["provider"] = "people"
+    settings["listen"][0]["provider"] = "machines"
+    tls = ssl.create_default_context(cafile=str(authority.certificate))
+    tls.check_hostname = False
+    with closing(open_unix_listener(place)) as people:
+        for name in ("first", "second"):
+            with running_daemon(
+                settings,
+                tmp_path,
+                name=name,
+                environment={"IMDS_PROXY_EVENT_LOOP": loop},
+                passed=[people, passed],
+            ):
+                with (
+                    socket.create_connection(passed.getsockname(), PATIENCE) as plain,
+                    tls.wrap_socket(plain) as secure,
+                ):
+                    secure.sendall(caller_at(passed).render("PUT", TOKEN_PATH, (LIFE_HEADER, "60")))
+                    assert secure.recv(4096).startswith(b"HTTP/1.1 200 ")
+                caller = PeopleCaller(("localhost", 0), socket_path=place)
+                assert caller.get("/nothing").status == 404
+            assert place.is_socket()
 
 
 def test_what_does_not_match(sts: LittleSts, passed: socket.socket, tmp_path: Path) -> None:

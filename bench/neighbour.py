@@ -43,7 +43,8 @@ class _Plan:
 class _Noise:
     name: str
     slow: bool = False
-    manner: Manner | None = None
+    connections: int = 0
+    manner: Manner = "one by one"
 
 
 @dataclass(slots=True)
@@ -57,9 +58,10 @@ _PLANS = {Scale.FULL: _Plan(2_000, 15.0), Scale.QUICK: _Plan(200, 2.0)}
 _NOISES = (
     _Noise("quiet"),
     _Noise("slow senders", slow=True),
-    _Noise("slow, noisy one by one", slow=True, manner="one by one"),
-    _Noise("slow, noisy pipelines", slow=True, manner="pipelines"),
-    _Noise("slow, noisy new connections", slow=True, manner="new connections"),
+    _Noise("slow, noisy on 8 connections", slow=True, connections=8),
+    _Noise("slow, noisy on 256", slow=True, connections=256),
+    _Noise("slow, noisy on 256, pipelines", slow=True, connections=256, manner="pipelines"),
+    _Noise("slow, noisy on 256, new each time", slow=True, connections=256, manner="new connections"),
 )
 
 
@@ -70,8 +72,8 @@ async def run(scale: Scale) -> None:
         f"neighbour: {plan.slow} slow senders and a noisy caller beside a polite one",
         f"The polite one asks for its role at {_RATE:g} requests/s over one connection, {plan.seconds:g} s "
         "for each row; its latency counts from when its request was due. A slow sender sends a byte of an "
-        "endless head every 2 s; the noisy caller has 256 connections on which it asks as fast as it is "
-        "answered. The daemon has its default limits.",
+        "endless head every 2 s; the noisy caller asks as fast as it is answered. "
+        "The daemon has its default limits.",
     )
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imds-proxy-bench-")))
@@ -131,8 +133,7 @@ def _neighbours(port: int, noise: _Noise, plan: _Plan, folder: Path) -> Iterator
         yield
         return
     command = python_module("bench.noise", str(port), "--slow", str(plan.slow))
-    if noise.manner is not None:
-        command += ["--noisy", noise.manner]
+    command += ["--noisy", str(noise.connections), "--manner", noise.manner]
     with (folder / "noise").open("wb") as sink:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)  # noqa: S603 - our own
     try:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Manner = Literal["one by one", "pipelines", "new connections"]
 
-NOISY_CONNECTIONS = 256
 SLOW_PER_ADDRESS = 100
 _FIRST_SLOW = 1_000_000
 _NOISY = 900_000
@@ -101,12 +100,12 @@ def _endless_head(port: int) -> Iterator[bytes]:
         yield b"s"
 
 
-async def _make_noise(port: int, slow: int, manner: Manner | None) -> None:
+async def _make_noise(port: int, slow: int, connections: int, manner: Manner) -> None:
     async with asyncio.TaskGroup() as group:
         for number in range(slow):
             group.create_task(_send_slowly(port, number))
-        for _ in range(NOISY_CONNECTIONS if manner else 0):
-            group.create_task(_stay_noisy(port, manner or "one by one"))
+        for _ in range(connections):
+            group.create_task(_stay_noisy(port, manner))
 
 
 def main() -> None:
@@ -114,14 +113,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--slow", type=int, default=0, help="slow senders")
-    parser.add_argument(
-        "--noisy", choices=get_args(Manner), help="how the noisy caller asks, if there is one"
-    )
+    parser.add_argument("--noisy", type=int, default=0, help="connections of the noisy caller")
+    parser.add_argument("--manner", choices=get_args(Manner), default="one by one", help="how it asks")
     arguments = parser.parse_args()
     raise_file_limit()
     take_load_core()
     os.nice(_NICENESS)
-    run_on(known_loops()[-1], _make_noise(arguments.port, arguments.slow, arguments.noisy))
+    run_on(known_loops()[-1], _make_noise(arguments.port, arguments.slow, arguments.noisy, arguments.manner))
 
 
 if __name__ == "__main__":

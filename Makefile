@@ -13,7 +13,7 @@ PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system conformance bench format lint types contracts check build clean
+.PHONY: help demo test test-system conformance bench format lint types units contracts check build clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -42,7 +42,7 @@ conformance: $(VENV)/.test ## Build real clients of many languages and try each 
 	CONFORMANCE_LANGUAGES="$(LANGUAGES)" $(BIN)/python -m pytest -m conformance tests/conformance
 	$(BIN)/python -m tests.conformance.clients_page $(if $(LANGUAGES),--check)
 
-bench: $(VENV)/.test ## Measure warm requests, cold callers, renewals, memory and start (reports only)
+bench: $(VENV)/.test ## Measure warm requests, cold callers, renewals, noisy neighbours, memory and start (reports only)
 	$(BIN)/python -m bench
 
 format: $(VENV)/.test ## Put the code into shape
@@ -55,6 +55,9 @@ lint: $(VENV)/.test ## Check format and style
 
 types: $(VENV)/.test ## Check the types
 	$(BIN)/mypy
+
+units: $(VENV)/.test ## Check units, addresses and firewall with the tools that read them (systemd, nft; root)
+	.ci/check-units
 
 contracts: $(VENV)/.test ## Check who imports whom
 	$(BIN)/lint-imports

@@ -28,6 +28,7 @@ from tests.system.lab.namespaces import ENVIRONMENT, Namespace, Switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 # All roles there are; `tuvfoo` is what a wrong yes would give in every case of a refusal.
 _ROLES = tuple(ROLE_PREFIX + name for name in ("tuvfoo", "probar"))
@@ -75,8 +76,12 @@ class Laboratory:
 
     def calls(self) -> list[AssumeRoleCall]:
         """Return every AssumeRole that AWS has seen, in the order of arrival."""
-        with self._aws_namespace.entered():
+        with self.in_aws():
             return self.aws.calls()
+
+    def in_aws(self) -> AbstractContextManager[None]:
+        """Return the block in which the tests themselves can reach the AWS stand-in."""
+        return self._aws_namespace.entered()
 
     @contextmanager
     def running_gateway(self, settings: Mapping[str, object]) -> Iterator[Gateway]:

@@ -85,7 +85,13 @@ def systemd(path: Path | None, folder: Path | None, has_service: bool) -> None: 
     show_default=True,
     help="A unit that adds the addresses, whoever manages the interfaces; or files for systemd-networkd.",
 )
-def network(path: Path | None, folder: Path | None, style: Style) -> None:
+@click.option(
+    "--network-file",
+    metavar="NAME",
+    help="With networkd: the callers' interface's own file (networkctl status lan0), which gets a drop-in "
+    "with the IPv6 addresses.  [default: the unit adds them]",
+)
+def network(path: Path | None, folder: Path | None, style: Style, network_file: str | None) -> None:
     """Make what gives this host the metadata addresses.
 
     IPv4 goes on network.device, IPv6 on the first of network.interfaces.
@@ -94,11 +100,17 @@ def network(path: Path | None, folder: Path | None, style: Style) -> None:
     A unit belongs into /etc/systemd/system, what systemd-networkd reads into /etc/systemd/network:
         imds-proxy render network --dir /etc/systemd/system
         systemctl daemon-reload && systemctl enable --now imds-proxy-address.service
+    \b
+    Where networkd manages the interface of the callers, it would take the unit's IPv6 address away:
+        imds-proxy render network --style networkd --network-file 10-lan0.network --dir /etc/systemd/network
+        networkctl reload
     """
     from imds_proxy.rendering import network as addresses
 
+    if network_file is not None and style != "networkd":
+        raise click.UsageError("--network-file is for --style networkd")
     next_step = _NEXT_NETWORKD if style == "networkd" else _NEXT_ONESHOT
-    _render(path, folder, lambda settings: addresses.render(settings, style), next_step)
+    _render(path, folder, lambda settings: addresses.render(settings, style, network_file), next_step)
 
 
 @render.command()

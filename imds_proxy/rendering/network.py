@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 from imds_proxy.rendering.addresses import carried_addresses
@@ -54,14 +55,30 @@ Name={device}
 """
 
 
-def render(settings: Settings, style: Style = "oneshot") -> tuple[RenderedFile, ...]:
+_DROP_IN_ADDRESS = """\
+[Address]
+Address={address}/128
+DuplicateAddressDetection=none
+"""
+
+_NETWORK_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*\.network", re.ASCII)
+
+
+def render(
+    settings: Settings, style: Style = "oneshot", network_file: str | None = None
+) -> tuple[RenderedFile, ...]:
     """Return what gives this host the metadata addresses that are listened on; nothing if there are none.
 
-    `oneshot`: a unit, whoever manages the interfaces, for /etc/systemd/system. `networkd`: files
-    whose names are below /etc/systemd/network, and for IPv6 the unit all the same: the file of the interface
-    is the host's own, and a second one that matches it would push that aside.
-    Raises RenderingError without an interface for an IPv6 address.
+    `oneshot`: a unit, whoever manages the interfaces, for /etc/systemd/system. `networkd`: files whose names
+    are below /etc/systemd/network. The interface of the callers has a file of its own there, which one more
+    that matches it would push aside: for IPv6 addresses there is a drop-in of that `network_file` (a name
+    such as `10-lan0.network`), or without one the unit.
+    Raises RenderingError without an interface for an IPv6 address, and for a name that is not such a file's.
     """
+    if network_file is not None and not _NETWORK_FILE.fullmatch(network_file):
+        raise RenderingError(
+            f"{network_file!r} is not the name of a file of systemd-networkd such as 10-lan0.network"
+        )
     carried = carried_addresses(settings)
     on_device = [address for address in carried if address.version == 4]
     # On `lo`, the kernel answers nobody's neighbour discovery for it (RFC 4861 section 7.2.3).
@@ -75,6 +92,11 @@ def render(settings: Settings, style: Style = "oneshot") -> tuple[RenderedFile, 
     if style == "networkd" and on_device:
         files += _networkd_files(device, on_device)
         on_device = []
+    if style == "networkd" and on_interface and network_file is not None:
+        # Two gateways may have it at the same time: duplicate detection would keep it from the second.
+        sections = "\n".join(_DROP_IN_ADDRESS.format(address=address) for address in on_interface)
+        files.append(RenderedFile(f"{network_file}.d/imds-proxy.conf", _HEAD + sections))
+        on_interface = []
     if on_device or on_interface:
         unit = _unit(device, on_device, settings.network.interfaces, on_interface)
         files.append(RenderedFile("imds-proxy-address.service", _HEAD + unit))

@@ -170,6 +170,32 @@ def test_files_for_networkd(tmp_path: Path) -> None:
     assert lines(texts(network.render(dummy, "networkd"))["50-imds-proxy.network"], "Name") == ["imds0"]
 
 
+def test_a_drop_in_for_the_interface_of_the_callers(tmp_path: Path) -> None:
+    """With the name of its own file, networkd has the IPv6 address too, and there is no unit."""
+    rendered = texts(network.render(settings_of(tmp_path, GATEWAY), "networkd", "10-lan0.network"))
+    assert sorted(rendered) == ["10-lan0.network.d/imds-proxy.conf", "50-imds-proxy.network"]
+    drop_in = rendered["10-lan0.network.d/imds-proxy.conf"]
+    assert lines(drop_in, "Address") == ["fd00:ec2::254/128"]
+    assert lines(drop_in, "DuplicateAddressDetection") == ["none"]
+
+
+@pytest.mark.parametrize("name", ["lan0", "../lan0.network", "/etc/x.network", ".network", "a b.network"])
+def test_the_interface_has_a_file_by_name(tmp_path: Path, name: str) -> None:
+    """Not a path, and nothing that networkd would not read."""
+    with pytest.raises(RenderingError, match=r"10-lan0\.network"):
+        network.render(settings_of(tmp_path, GATEWAY), "networkd", name)
+
+
+def test_a_drop_in_is_for_networkd(tmp_path: Path) -> None:
+    """Wrong usage (2): the unit would add the address as well."""
+    config = tmp_path / "imds-proxy.yaml"
+    config.write_text(GATEWAY)
+    arguments = ["render", "network", "--network-file", "10-lan0.network", "--config", str(config)]
+    assert CliRunner().invoke(main, arguments).exit_code == 2
+    with_style = CliRunner().invoke(main, [*arguments, "--style", "networkd"])
+    assert (with_style.exit_code, "10-lan0.network.d/imds-proxy.conf" in with_style.stdout) == (0, True)
+
+
 def test_addresses_of_this_host_are_not_carried(tmp_path: Path) -> None:
     """Only what SDKs have built in is added; a router that takes packets over carries nothing."""
     own = GATEWAY.replace("169.254.169.254", "10.77.0.1:8080").replace("[fd00:ec2::254]", "[fd77::1]:8080")

@@ -114,8 +114,10 @@ def _tcp_unit(addresses: Sequence[SocketAddress]) -> str:
 
 def _unix_unit(listen: PeopleListenSettings) -> str:
     path = str(listen.unix)
-    if any(each.isspace() for each in path):
-        raise RenderingError(f"people.listen: {path!r}: a unit can't name a socket with blanks in its path")
+    if any(each.isspace() or each == "\\" for each in path):
+        raise RenderingError(
+            f"people.listen: {path!r}: a unit can't name a socket with blanks or backslashes in its path"
+        )
     group = f"SocketGroup={listen.group}\n" if listen.group else ""
     return _UNIT.format(
         description="Where people reach imds-proxy",

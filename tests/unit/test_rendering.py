@@ -129,6 +129,7 @@ def test_both_families_on_one_socket(tmp_path: Path) -> None:
     [
         ("169.254.169.254", "127.0.0.1:0", "port 0"),
         ("people.sock", "peo ple.sock", "blanks"),
+        ("people.sock", "people.sock\\\\", "backslashes"),
     ],
 )
 def test_what_a_unit_cannot_say(tmp_path: Path, old: str, new: str, what: str) -> None:

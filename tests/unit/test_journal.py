@@ -300,9 +300,15 @@ def test_another_destination(tmp_path: Path) -> None:
         log.audit.note_hand_out(GRANTED)
         assert journal.receive()["IMDS_CALLER"] == "10.0.0.5"
         log.audit.reopen(str(file))
-        log.audit.note_denial(REFUSED)
+        # The thread may still be at the hand-out: what comes at once may go where that went.
+        log.audit.note_denial(Record("10.0.0.8", "refused"))
         wait_for(lambda: log.audit.written == 2)
+        log.audit.note_denial(REFUSED)
+        wait_for(lambda: log.audit.written == 3)
         log.audit.reopen(Destination(str(file), journal.path))
         log.audit.note_denial(Record("10.0.0.7", "refused"))
-        assert journal.receive()["IMDS_CALLER"] == "10.0.0.7"
+        callers = [journal.receive()["IMDS_CALLER"]]
+        while callers[-1] == "10.0.0.8":
+            callers.append(journal.receive()["IMDS_CALLER"])
+        assert callers[-1] == "10.0.0.7"
     assert not [one for one in threading.enumerate() if one.name == "audit"]

@@ -13,7 +13,7 @@ PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system conformance bench format lint types units contracts check build clean
+.PHONY: help demo test test-system conformance bench format lint types units contracts check build deb clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -68,6 +68,12 @@ build: $(VENV)/.test ## Build wheel and sdist into dist/ and check what is in th
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m tests.distribution dist
+
+deb: $(VENV)/.test ## Build the Debian package into dist/, for the Debian or Ubuntu this is run on
+	rm -rf dist/deb
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || stat --format=%Y CHANGELOG.md)} \
+		$(BIN)/python -m build --wheel --outdir dist/deb . >/dev/null
+	packaging/deb/build dist/deb/*.whl
 
 clean: ## Remove what was built and cached; the venv stays
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.standins.processes import Child
-from tests.system.lab.namespaces import ENVIRONMENT
+from tests.system.lab.loaded import load_on
 from tests.system.lab.unit_gateway import SERVICE, UnitGateway, unit_gateway
 
 if TYPE_CHECKING:
@@ -40,32 +36,11 @@ def machine(lab: Laboratory, gateway: UnitGateway) -> Machine:
     return lab.make_machine(gateway, "tuvfoor1.valid.example")
 
 
-class Loaded:
-    """The load while it runs, and what came of it afterwards."""
-
-    outcome: dict[str, Any]
-
-
-@contextmanager
-def load_on(machine: Machine, folder: Path) -> Iterator[Loaded]:
-    """Have RATE requests a second come from the machine for the length of the block."""
-    command = machine.namespace.command(sys.executable, "-m", "tests.system.lab.steady_load", str(RATE))
-    child = Child("load", command, folder=folder, environment=ENVIRONMENT)
-    loaded = Loaded()
-    try:
-        child.await_lines("(asking)", on="stdout")
-        yield loaded
-        assert child.stop(60) == 0, child.stderr
-        loaded.outcome = json.loads(child.stdout.splitlines()[-1])
-    finally:
-        child.kill()
-
-
 def test_ten_restarts_lose_no_request(
     gateway: UnitGateway, machine: Machine, tmp_path: Path, record_testsuite_property: Any
 ) -> None:
     """Every request is answered within 10 s: no connection is refused or reset, nothing is lost."""
-    with load_on(machine, tmp_path) as load:
+    with load_on(machine, RATE, tmp_path) as load:
         pids = [gateway.pid]
         for _ in range(RESTARTS):
             time.sleep(PAUSE)
@@ -83,7 +58,7 @@ def test_a_killed_daemon_is_replaced_under_load(
     gateway: UnitGateway, machine: Machine, tmp_path: Path
 ) -> None:
     """After SIGKILL under load it serves again by itself; no more is lost than it had in hand."""
-    with load_on(machine, tmp_path) as load:
+    with load_on(machine, RATE, tmp_path) as load:
         before = gateway.pid
         time.sleep(PAUSE)
         gateway.host.run("kill", "-KILL", str(before))

@@ -25,8 +25,9 @@ boot)
     # The layers lie somewhere below `/`, so they can't be layers of the same overlay.
     [ -z "$3" ] || mount -t overlay -o "lowerdir=$3/opt,upperdir=/mnt/opt-changes,workdir=/mnt/opt-work" overlay opt
     # Nothing of the machine's own starts: what it has enabled, its identity, an imds-proxy of its own.
+    # Nor does it have a policy that packages start nothing, as images of containers do.
     rm -rf etc/systemd/system/* etc/systemd/network/* etc/rc?.d/* etc/machine-id etc/resolv.conf etc/hostname \
-        etc/nftables.conf etc/imds-proxy var/lib/imds-proxy var/log/journal
+        etc/nftables.conf etc/imds-proxy var/lib/imds-proxy var/log/journal usr/sbin/policy-rc.d
     tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
     echo gateway >etc/hostname
     mkdir -p etc/systemd/journald.conf.d root home

@@ -23,10 +23,7 @@ demo: $(VENV)/.demo ## Run the whole thing on loopback, with an embedded AWS and
 	@exec $(BIN)/imds-proxy demo
 
 test: $(VENV)/.test $(CLIENTS) ## Test without root and without system packages (a few minutes)
-	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not system and not conformance and not patient"
-	@$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/python -m pytest -m "not system and not conformance and not patient" --numprocesses 2 --dist loadfile --cov
 
 test-system: $(VENV)/.test $(AXE) $(READERS) .cache/boto2/.made ## Test with network namespaces, real servers, a browser (root; installs Debian packages)
 	@test "$$(id -u)" = 0 || { echo "make test-system needs root: it makes network namespaces" >&2; exit 1; }

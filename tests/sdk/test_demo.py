@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,7 +16,6 @@ from tests.standins.processes import Child, bare_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.sdk
 
@@ -23,11 +24,11 @@ _WHOLE_TIME = 90.0
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return the folder in which the demo makes its own temporary folder."""
-    folder = tmp_path / "t"  # short: a unix socket in it may have a path of 107 bytes
-    folder.mkdir()
-    return folder
+def folder() -> Iterator[Path]:
+    """The folder in which the demo makes its own temporary folder."""
+    # Not pytest's own, whose path is long: a unix socket below it may have one of 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="t") as folder:
+        yield Path(folder)
 
 
 def _environment(folder: Path) -> dict[str, str]:

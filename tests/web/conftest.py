@@ -1,4 +1,4 @@
-"""One STS and one site for all tests that only read; others build their own."""
+"""One STS and one site for all tests of a module that only read; others build their own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def start_site(sts: LittleSts, tmp_path: Path) -> Iterator[StartSite]:
         yield start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
     """The site of `machines`, for tests that leave it as it is; its STS accepts everything."""
     with running_little_sts() as server:

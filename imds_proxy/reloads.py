@@ -94,8 +94,9 @@ class Reloads:
 
     def _keep(self, faults: Iterable[Fault]) -> None:
         errors = sum(not fault.is_warning for fault in faults)
-        _log.error("configuration kept: %d faults", errors, extra=PLAIN)
-        self._note("faulty", f"configuration kept: {errors} faults")
+        text = f"configuration kept: {errors} fault{'s' * (errors != 1)}"
+        _log.error("%s", text, extra=PLAIN)
+        self._note("faulty", text)
 
     def _note(self, result: str, outcome: str) -> None:
         self._metrics.note_reload(result, SYSTEM_CLOCK.wall())

@@ -1,4 +1,4 @@
-"""Questions to the name servers, and the only place that knows dnspython.
+"""Questions of the daemon to the name servers, by dnspython.
 
 A negative answer (no such name, no such record) is an empty answer. Everything that leaves the
 question open (SERVFAIL, REFUSED, FORMERR, NOTIMP, a malformed answer, no answer in time, no route) is a

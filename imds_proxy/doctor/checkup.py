@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 
 from imds_proxy.config import ListenSettings
 from imds_proxy.daemon_threads import DaemonThreads
-from imds_proxy.doctor import daemon, firewall, lookups, network, own_files, own_key, ports, units, updates
+from imds_proxy.doctor import (
+    carriers,
+    daemon,
+    firewall,
+    lookups,
+    network,
+    own_files,
+    own_key,
+    ports,
+    units,
+    updates,
+)
 from imds_proxy.doctor.authority import Authority
 from imds_proxy.doctor.findings import Finding, fault, skipped, warning
 from imds_proxy.doctor.programs import UnavailableError
@@ -120,6 +131,7 @@ def list_checks(host: Host) -> list[Check]:
         Check("daemon", lambda: _examine_daemon(host)),
         Check("systemd", lambda: _examine_units(host)),
         Check("addresses", lambda: _examine_addresses(host)),
+        Check("what gives the addresses", lambda: _examine_carriers(host)),
         Check("ports", lambda: _examine_ports(host)),
         Check("firewall", lambda: _examine_firewall(host)),
         Check("files", lambda: _examine_files(host)),
@@ -164,6 +176,28 @@ async def _examine_units(host: Host) -> list[Finding]:
 
     files = render(host.configuration.settings)
     return await units.examine_units({file.name: file.text for file in files})
+
+
+async def _examine_carriers(host: Host) -> list[Finding]:
+    if not units.is_booted():
+        return []
+    from imds_proxy.rendering.network import render
+
+    settings = host.configuration.settings
+    present = carriers.read_networkd_files()
+    extended = carriers.extended_network_file(present)
+    try:
+        made = {file.name: file.text for file in render(settings)}
+        networkd = {file.name: file.text for file in render(settings, "networkd", extended)}
+        unit = await units.read_unit(carriers.ADDRESS_UNIT)
+    except FederationError as error:
+        return [skipped(carriers.ADDRESS_UNIT, str(error), "set network.interfaces")]
+    except UnavailableError:
+        return []  # said of the units already
+    # Where networkd has the one family, the unit has the other.
+    rendered = networkd if present else made
+    findings = carriers.judge_unit(unit, rendered.get(carriers.ADDRESS_UNIT))
+    return findings + carriers.judge_networkd_files(present, networkd)
 
 
 async def _examine_firewall(host: Host) -> list[Finding]:

@@ -122,6 +122,9 @@ def test_configured(gateway: PackagedGateway, lab: Laboratory) -> None:
     said = gateway.host.run("imds-proxy", "doctor", "--json", check=False)
     found = json.loads(said.stdout)["findings"]
     assert [one for one in found if one["level"] == "fault"] == []
+    assert ("ok", "active, enabled") in [
+        (one["level"], one["fact"]) for one in found if one["title"] == ADDRESS
+    ]
     assert role_of(machine) == "roleprefix-tuvfoo"
 
 

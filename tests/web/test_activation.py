@@ -237,10 +237,10 @@ def test_what_the_supervisor_hears(
         (tmp_path / "imds-proxy.yaml").write_text(yaml.safe_dump({**settings, "colour": "red"}))
         daemon.signal(signal.SIGHUP)
         hear(desk, "RELOADING=1")
-        assert hear(desk, "READY=1") == f"READY=1\nSTATUS={line}; configuration kept: 1 faults"
+        assert hear(desk, "READY=1") == f"READY=1\nSTATUS={line}; configuration kept: 1 fault"
 
         assert caller_at(passed).fetch_role() == FOO_ROLE
-        assert hear(desk, "STATUS=1 listener, 1 sessions").endswith("; configuration kept: 1 faults")
+        assert hear(desk, "STATUS=1 listener, 1 sessions").endswith("; configuration kept: 1 fault")
         daemon.signal(signal.SIGTERM)
         assert hear(desk, "STOPPING=1") == "STOPPING=1\nSTATUS=stopping"
         assert daemon.wait() == 0

@@ -148,7 +148,7 @@ def test_a_faulty_configuration(text: str, running: Reloading) -> None:
     assert shown == run_command("check", "--config", running.file).stderr.splitlines()
     faults = [each for each in shown if ": warning: " not in each]
     assert faults
-    assert line == f"configuration kept: {len(faults)} faults"
+    assert line == f"configuration kept: {len(faults)} fault{'s' * (len(faults) != 1)}"
     assert foo.get(ROLES_PATH + FOO_ROLE, token).status == 200
     assert caller_of(running.daemon, BAR).fetch_role() == BAR_ROLE
     assert caller_of(running.daemon, OUTSIDE).put_token("60").status == 403
@@ -157,7 +157,7 @@ def test_a_faulty_configuration(text: str, running: Reloading) -> None:
 def test_a_configuration_that_is_gone(running: Reloading) -> None:
     """A file that can't be read changes nothing either."""
     running.file.unlink()
-    assert running.signal_and_await() == "configuration kept: 1 faults"
+    assert running.signal_and_await() == "configuration kept: 1 fault"
     assert caller_of(running.daemon).fetch_role() == FOO_ROLE
 
 
@@ -241,5 +241,5 @@ def test_keys_change_without_a_break(running: Reloading, tmp_path: Path) -> None
     assert running.signal_and_await() == "configuration reloaded"
     assert [foo.get(REGION, token).status for token in (first, second)] == [401, 200]
     key.write_text("no key\n")
-    assert running.signal_and_await() == "configuration kept: 1 faults"
+    assert running.signal_and_await() == "configuration kept: 1 fault"
     assert foo.get(REGION, second).status == 200

@@ -287,7 +287,7 @@ def test_renewal_by_a_link_and_by_a_signal(files: Files, sts: LittleSts, tmp_pat
         (files.folder / "one" / "tls.key").chmod(0o644)
         point_at("one")
         daemon.signal(signal.SIGHUP)
-        daemon.await_log("(configuration kept: 1 faults)")
+        daemon.await_log("(configuration kept: 1 fault)")
         daemon.await_log(r".*(the old certificate is kept: \S+ has a secret and others can read it).*")
         assert name_of(caller) == "second"
         (files.folder / "one" / "tls.key").chmod(0o600)

@@ -91,6 +91,7 @@ def _cache_sizes(workshop: Workshop, site: Site) -> dict[str, float]:
         "standings": sum(broker.size for broker in site.brokers.values()),
         "credentials": workshop.cache.size,
         "pages": workshop.pages.size,
+        "metadata": site.tree.values.size,
         "allowances": workshop.limits.size,
         "denials": workshop.audit.collapsed,
         "workloads": sum(secrets.size for secrets in site.workload_secrets.values()),

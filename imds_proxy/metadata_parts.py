@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from imds_proxy.metadata.levels import Level, Levels
+from imds_proxy.metadata.levels import Level, Levels, RememberedValues
 from imds_proxy.metadata.templates import Template, literal
 from imds_proxy.metadata.user_data import UserDataFolder
 
@@ -19,6 +19,7 @@ class TreeSettings:
     """What the settings say of the tree."""
 
     levels: Levels
+    values: RememberedValues
     user_data: UserDataFolder | None
     partition: str
 
@@ -33,7 +34,7 @@ def tree_settings(settings: Settings) -> TreeSettings:
         hosts={host: _level(level) for host, level in metadata.hosts.items()},
     )
     folder = UserDataFolder(metadata.user_data) if metadata.user_data is not None else None
-    return TreeSettings(levels, folder, settings.aws.partition)
+    return TreeSettings(levels, RememberedValues(levels), folder, settings.aws.partition)
 
 
 def _level(settings: LevelSettings) -> Level:

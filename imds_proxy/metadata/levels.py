@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from imds_proxy import naming
@@ -120,6 +121,25 @@ class Levels:
         of_addresses = [level for host, level in self.hosts.items() if not isinstance(host, str)]
         used = {name for level in (self.defaults, *of_addresses) for name in _used_by(level, key)}
         return not used <= _KNOWN_BY_ADDRESS or ("region" in used and self.needs_name("region"))
+
+
+class RememberedValues:
+    """`Levels.values_of`, remembered for the subjects that were asked about last.
+
+    Filling in templates would be a quarter of a request's work, and callers ask again and again.
+    """
+
+    def __init__(self, levels: Levels) -> None:
+        self._values_of = lru_cache(maxsize=1024)(levels.values_of)
+
+    def of(self, subject: Subject) -> Values:
+        """Return what is said of a caller."""
+        return self._values_of(subject)
+
+    @property
+    def size(self) -> int:
+        """How many are remembered."""
+        return self._values_of.cache_info().currsize
 
 
 def _says(level: Level, key: str) -> bool:

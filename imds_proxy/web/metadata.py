@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from imds_proxy.errors import Refusal, Trouble
@@ -31,8 +30,6 @@ class MetadataReader:
         self._settings = settings
         self._shows_roles = shows_roles
         self._started = started
-        # Filling in templates would be a quarter of a request's work, and callers ask again and again.
-        self._values_of = lru_cache(maxsize=1024)(settings.levels.values_of)
 
     async def page_at(self, standing: Standing, target: Target, *, starts_nothing: bool) -> Page | None:
         """Return what GET answers to a path that is no LIST and no ROLE, None where there is nothing.
@@ -97,7 +94,7 @@ class MetadataReader:
             is_complete = verdict.outcome != "trouble"
         return leaves.Facts(
             subject=subject,
-            values=self._values_of(subject),
+            values=self._settings.values.of(subject),
             partition=self._settings.partition,
             started=self._started,
             profile=profile,

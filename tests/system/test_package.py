@@ -39,7 +39,8 @@ class PackagedGateway(UnitGateway):
         self.host.run("rm", "-f", "/tmp/imds-proxy.deb")
         self.host.copy(package, "/tmp/imds-proxy.deb")
         words = ("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--install", "/tmp/imds-proxy.deb")
-        return self.host.run(*words).stdout
+        done = self.host.run(*words)
+        return done.stdout + done.stderr
 
     def set_up(self) -> None:
         """Do what the package's README.Debian says."""
@@ -74,6 +75,12 @@ def package() -> Path:
     if missing:
         pytest.skip(f"missing: {'; '.join(missing)}")
     return built_package()
+
+
+@pytest.fixture(scope="module")
+def later(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same package as a later version."""
+    return next_package(package, tmp_path_factory.mktemp("later"))
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +136,10 @@ def test_configured(gateway: PackagedGateway, lab: Laboratory) -> None:
 
 
 def test_an_upgrade_under_load(
-    gateway: PackagedGateway, lab: Laboratory, package: Path, tmp_path: Path
+    gateway: PackagedGateway, lab: Laboratory, later: Path, tmp_path: Path
 ) -> None:
     """Nothing is lost, the configuration stays, the sockets are not touched, the daemon is another."""
     machine = lab.make_machine(gateway, "tuvfoop2.valid.example")
-    later = next_package(package, tmp_path)
     before, opened = gateway.pid, gateway.host.show(SOCKET, "ActiveEnterTimestampMonotonic")
     configuration = gateway.host.read("/etc/imds-proxy/imds-proxy.yaml")
     with load_on(machine, RATE, tmp_path) as load:
@@ -170,6 +176,23 @@ def test_it_needs_its_files_only_to_start(gateway: PackagedGateway, lab: Laborat
         assert "ModuleNotFound" not in gateway.log
     finally:
         gateway.host.run("mv", "/opt/imds-proxy/elsewhere", "/opt/imds-proxy/lib")
+
+
+def test_an_upgrade_with_a_faulty_configuration(
+    gateway: PackagedGateway, lab: Laboratory, later: Path
+) -> None:
+    """The daemon that runs is left alone, for another would not start; what to mend is told."""
+    machine = lab.make_machine(gateway, "tuvfoop6.valid.example")
+    before, configuration = gateway.pid, gateway.host.read("/etc/imds-proxy/imds-proxy.yaml")
+    gateway.write("/etc/imds-proxy/imds-proxy.yaml", configuration + "no_such_key: 1\n")
+    said = gateway.install_package(later)
+    assert "no_such_key: unknown key" in said
+    assert "systemctl restart imds-proxy" in said
+    assert gateway.pid == before
+    assert role_of(machine) == "roleprefix-tuvfoo"
+    gateway.write("/etc/imds-proxy/imds-proxy.yaml", configuration)
+    gateway.install_package(later)
+    assert gateway.pid not in (0, before)
 
 
 def test_removed(gateway: PackagedGateway) -> None:

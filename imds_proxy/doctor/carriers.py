@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ADDRESS_UNIT = "imds-proxy-address.service"
 NETWORK_FOLDER = Path("/etc/systemd/network")
 _DROP_IN = "imds-proxy.conf"
-_RENDER = "imds-proxy render network --dir /etc/systemd/system && systemctl daemon-reload"
+RENDER = "imds-proxy render network --dir /etc/systemd/system && systemctl daemon-reload"
 _RENDER_NETWORKD = "imds-proxy render network --style networkd"
 
 
@@ -26,16 +26,15 @@ def judge_unit(unit: Unit, rendered: str | None) -> list[Finding]:
     Nothing is said of one that neither runs nor starts at boot: the addresses may come another way, and
     whether they are there is looked at anyhow.
     """
-    is_enabled = unit.enabled.startswith("enabled")
-    if not unit.is_there or not (unit.is_active or is_enabled):
+    if not unit.is_there or not (unit.is_active or unit.starts_at_boot):
         return []
     if rendered is None:
         text = "is active, and the settings make no such unit"
         return [warning(ADDRESS_UNIT, text, f"systemctl disable --now {ADDRESS_UNIT}")]
     if unit.fragment is not None and (keys := differing_keys(unit.fragment, rendered)):
         text = f"the loaded file is not what the settings make of it: {', '.join(keys)}"
-        return [warning(ADDRESS_UNIT, text, f"{_RENDER} && systemctl restart {ADDRESS_UNIT}")]
-    if not is_enabled:
+        return [warning(ADDRESS_UNIT, text, f"{RENDER} && systemctl restart {ADDRESS_UNIT}")]
+    if not unit.starts_at_boot:
         text = "does not start at boot: the addresses would be gone"
         return [warning(ADDRESS_UNIT, text, f"systemctl enable {ADDRESS_UNIT}")]
     return [ok(ADDRESS_UNIT, f"{unit.active}, enabled")]

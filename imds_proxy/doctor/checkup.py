@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from imds_proxy.dns_exchange import Server
     from imds_proxy.model import IPAddress
     from imds_proxy.registry import Loaded
+    from imds_proxy.rendering.network import Style
 
 PATIENCE = 10.0
 """Seconds that a check may take, unless it asks STS."""
@@ -183,21 +184,19 @@ async def _examine_carriers(host: Host) -> list[Finding]:
         return []
     from imds_proxy.rendering.network import render
 
-    settings = host.configuration.settings
     present = carriers.read_networkd_files()
     extended = carriers.extended_network_file(present)
+    # Where networkd has the one family, the unit may have the other.
+    style: Style = "networkd" if present else "oneshot"
     try:
-        made = {file.name: file.text for file in render(settings)}
-        networkd = {file.name: file.text for file in render(settings, "networkd", extended)}
+        rendered = {file.name: file.text for file in render(host.configuration.settings, style, extended)}
         unit = await units.read_unit(carriers.ADDRESS_UNIT)
     except FederationError as error:
         return [skipped(carriers.ADDRESS_UNIT, str(error), "set network.interfaces")]
     except UnavailableError:
         return []  # said of the units already
-    # Where networkd has the one family, the unit has the other.
-    rendered = networkd if present else made
     findings = carriers.judge_unit(unit, rendered.get(carriers.ADDRESS_UNIT))
-    return findings + carriers.judge_networkd_files(present, networkd)
+    return findings + carriers.judge_networkd_files(present, rendered)
 
 
 async def _examine_firewall(host: Host) -> list[Finding]:

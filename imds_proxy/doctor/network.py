@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
+from imds_proxy.doctor.carriers import ADDRESS_UNIT, RENDER
 from imds_proxy.doctor.findings import Finding, fault, ok, skipped, warning
 from imds_proxy.doctor.programs import UnavailableError, read_output
 
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
 
 _METADATA_NETWORKS = (IPv4Network("169.254.0.0/16"), IPv6Network("fd00:ec2::/32"))
-_RENDER = (
-    "imds-proxy render network --dir /etc/systemd/system && systemctl daemon-reload && "
-    "systemctl enable imds-proxy-address.service && systemctl restart imds-proxy-address.service"
-)
+_RENDER = f"{RENDER} && systemctl enable {ADDRESS_UNIT} && systemctl restart {ADDRESS_UNIT}"
 _LOOPBACK = "lo"
 
 

@@ -18,7 +18,7 @@ SOCKET = "imds-proxy.socket"
 _BOOTED = Path("/run/systemd/system")
 """sd_booted(3): there where systemd is the init system."""
 _PROPERTIES = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,Listen"
-_STARTS_AT_BOOT = frozenset({"enabled", "enabled-runtime", "static", "indirect", "generated", "alias"})
+_STARTS_AT_BOOT = frozenset({"enabled", "enabled-runtime", "indirect", "generated", "alias"})
 _RENDER = "imds-proxy render systemd --dir /etc/systemd/system && systemctl daemon-reload"
 
 
@@ -44,6 +44,11 @@ class Unit:
     def is_active(self) -> bool:
         """Whether it runs, or listens."""
         return self.active in {"active", "reloading"}
+
+    @property
+    def starts_at_boot(self) -> bool:
+        """Whether something starts it when the host does."""
+        return self.enabled in _STARTS_AT_BOOT
 
 
 def is_booted() -> bool:
@@ -128,7 +133,7 @@ def _judge_service(service: Unit, sockets: Sequence[Unit]) -> Finding:
         )
     if not service.is_active and not is_activated:
         return fault(SERVICE, f"is {service.active}", f"systemctl enable --now {SOCKET} {SERVICE}")
-    starters = [unit for unit in (service, *sockets) if unit.enabled in _STARTS_AT_BOOT - {"static"}]
+    starters = [unit for unit in (service, *sockets) if unit.starts_at_boot]
     if not starters:
         return warning(SERVICE, "does not start at boot", f"systemctl enable {SOCKET} {SERVICE}")
     state = "active" if service.is_active else "starts with the first request"

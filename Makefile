@@ -66,11 +66,9 @@ build: $(VENV)/.test ## Build wheel and sdist into dist/ and check what is in th
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m tests.distribution dist
 
-deb: $(VENV)/.test ## Build the Debian package into dist/, for the Debian or Ubuntu this is run on
+deb: $(VENV)/.test ## Build the Debian package into dist/deb/, for the Debian or Ubuntu this is run on
 	rm -rf dist/deb
-	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || stat --format=%Y CHANGELOG.md)} \
-		$(BIN)/python -m build --wheel --outdir dist/deb . >/dev/null
-	packaging/deb/build dist/deb/*.whl
+	packaging/deb/build $(BIN)/python dist/deb
 
 clean: ## Remove what was built and cached; the venv stays
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

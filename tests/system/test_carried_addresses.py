@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from imds_proxy.cli import main
-from tests.system.lab.booted import booted_host, find_missing_for_boot
+from tests.system.lab.booted import booted_host, skip_unless_bootable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +34,7 @@ V4, V6 = ("lo", "169.254.169.254", 32), ("eth0", "fd00:ec2::254", 128)
 
 @pytest.fixture(scope="module")
 def host(lab: Laboratory) -> Iterator[BootedHost]:
-    missing = find_missing_for_boot()
-    if missing:
-        pytest.skip(f"missing: {'; '.join(missing)}")
+    skip_unless_bootable()
     with booted_host(lab) as booted:
         yield booted
 

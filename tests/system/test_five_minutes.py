@@ -16,8 +16,9 @@ import yaml
 
 from tests.standins import manual
 from tests.standins.client_venvs import client_bin
-from tests.system.lab.booted import BootedHost, booted_host, find_missing_for_boot
-from tests.system.lab.packaged import built_package, find_missing_for_build
+from tests.system.lab.booted import BootedHost, booted_host, skip_unless_bootable
+from tests.system.lab.packaged import built_package
+from tests.system.lab.unit_gateway import CONFIGURATION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +100,7 @@ class Walk:
 
     def take_out_of_configuration(self, key: str) -> None:
         """Take a line out of the configuration, as an editor would."""
-        self._host.run("sed", "-i", f"/^{key}:/d", "/etc/imds-proxy/imds-proxy.yaml")
+        self._host.run("sed", "-i", f"/^{key}:/d", CONFIGURATION)
 
     def _environment(self) -> list[str]:
         path = f"{client_bin('awscli', ['awscli<2'])}:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -132,9 +133,7 @@ def test_the_steps_are_found() -> None:
 
 def test_five_minutes(lab: Laboratory) -> None:
     """Each command succeeds, and says what README shows; at its end DNS alone says who the machine is."""
-    missing = find_missing_for_build() + find_missing_for_boot()
-    if missing:
-        pytest.skip(f"missing: {'; '.join(missing)}")
+    skip_unless_bootable()
     with booted_host(lab) as host:
         machine = lab.make_machine(host, NAME, address=MACHINE)
         walk = Walk(lab, host, machine, built_package())

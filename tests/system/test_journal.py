@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.system.lab.booted import booted_host, find_missing_for_boot
+from tests.system.lab.booted import booted_host, skip_unless_bootable
 from tests.system.lab.gateway import make_listener, make_settings
 from tests.system.lab.installed import PREFIX, InstallError, installed_daemon
 from tests.system.verdicts import TUVFOO
@@ -44,9 +44,7 @@ SANDBOX = (
 @pytest.fixture(scope="module")
 def host(lab: Laboratory) -> Iterator[BootedHost]:
     """A booted host with the daemon installed and the metadata address."""
-    missing = find_missing_for_boot()
-    if missing:
-        pytest.skip(f"missing: {'; '.join(missing)}")
+    skip_unless_bootable()
     try:
         layers = installed_daemon()
     except InstallError as error:

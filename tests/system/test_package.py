@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.lab.booted import booted_host, find_missing_for_boot
+from tests.system.lab.booted import booted_host, skip_unless_bootable
 from tests.system.lab.loaded import load_on
-from tests.system.lab.packaged import built_package, find_missing_for_build, next_package
-from tests.system.lab.unit_gateway import KEY_FILE, PROGRAM, SERVICE, SOCKET, UnitGateway
+from tests.system.lab.packaged import built_package, next_package
+from tests.system.lab.unit_gateway import CONFIGURATION, KEY_FILE, PROGRAM, SERVICE, SOCKET, UnitGateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +46,9 @@ class PackagedGateway(UnitGateway):
         """Do what the package's README.Debian says."""
         self.configure(self.settings(network={"interfaces": ["eth0"]}))
         self.give_key(self._aws)
-        self.host.run(PROGRAM, "render", "systemd", "--dir", "/etc/systemd/system")
         self.host.run(PROGRAM, "render", "network", "--dir", "/etc/systemd/system")
         self.host.run(PROGRAM, "render", "nftables", "--dir", "/etc/imds-proxy")
-        self.host.run("systemctl", "daemon-reload")
+        self.render_sockets()
         self.host.run("systemctl", "enable", "--now", ADDRESS, SOCKET, SERVICE)
 
     def find_files(self) -> list[str]:
@@ -71,9 +70,6 @@ def role_of(machine: Machine) -> str:
 
 @pytest.fixture(scope="module")
 def package() -> Path:
-    missing = find_missing_for_build()
-    if missing:
-        pytest.skip(f"missing: {'; '.join(missing)}")
     return built_package()
 
 
@@ -84,19 +80,15 @@ def later(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gateway(lab: Laboratory, package: Path) -> Iterator[PackagedGateway]:
+def gateway(lab: Laboratory) -> Iterator[PackagedGateway]:
     """A booted host without imds-proxy."""
-    del package
-    missing = find_missing_for_boot()
-    if missing:
-        pytest.skip(f"missing: {'; '.join(missing)}")
+    skip_unless_bootable()
     with booted_host(lab) as host:
         yield PackagedGateway(host, lab.aws)
 
 
 def test_nothing_is_started_unasked(gateway: PackagedGateway, package: Path) -> None:
     """It installs by itself: a user, a closed folder, a configuration that lets nobody in, and no more."""
-    # Cases of a Debian host are those of the package; the machine's own installation is not.
     assert gateway.find_files() == []
     gateway.install_package(package)
     assert set(gateway.properties("ActiveState").values()) == {"inactive"}
@@ -108,7 +100,7 @@ def test_nothing_is_started_unasked(gateway: PackagedGateway, package: Path) -> 
     assert "providers: is required" in checked.stdout + checked.stderr
     assert gateway.host.run("dpkg", "--verify", "imds-proxy").stdout == ""
     shipped = gateway.host.run("dpkg-query", "--show", "--showformat=${Conffiles}", "imds-proxy").stdout
-    assert "/etc/imds-proxy/imds-proxy.yaml" in shipped
+    assert CONFIGURATION in shipped
 
 
 def test_it_brings_all_it_needs(gateway: PackagedGateway) -> None:
@@ -141,7 +133,7 @@ def test_an_upgrade_under_load(
     """Nothing is lost, the configuration stays, the sockets are not touched, the daemon is another."""
     machine = lab.make_machine(gateway, "tuvfoop2.valid.example")
     before, opened = gateway.pid, gateway.host.show(SOCKET, "ActiveEnterTimestampMonotonic")
-    configuration = gateway.host.read("/etc/imds-proxy/imds-proxy.yaml")
+    configuration = gateway.host.read(CONFIGURATION)
     with load_on(machine, RATE, tmp_path) as load:
         time.sleep(1)
         gateway.install_package(later)
@@ -151,7 +143,7 @@ def test_an_upgrade_under_load(
     assert load.outcome["lost"] == {}, load.outcome
     assert load.outcome["answered"] > RATE
     assert gateway.host.show(SOCKET, "ActiveEnterTimestampMonotonic") == opened
-    assert gateway.host.read("/etc/imds-proxy/imds-proxy.yaml") == configuration
+    assert gateway.host.read(CONFIGURATION) == configuration
     version = gateway.host.run("dpkg-query", "--show", "--showformat=${Version}", "imds-proxy").stdout
     assert version.endswith("+next")
 
@@ -183,14 +175,14 @@ def test_an_upgrade_with_a_faulty_configuration(
 ) -> None:
     """The daemon that runs is left alone, for another would not start; what to mend is told."""
     machine = lab.make_machine(gateway, "tuvfoop6.valid.example")
-    before, configuration = gateway.pid, gateway.host.read("/etc/imds-proxy/imds-proxy.yaml")
-    gateway.write("/etc/imds-proxy/imds-proxy.yaml", configuration + "no_such_key: 1\n")
+    before, configuration = gateway.pid, gateway.host.read(CONFIGURATION)
+    gateway.write(CONFIGURATION, configuration + "no_such_key: 1\n")
     said = gateway.install_package(later)
     assert "no_such_key: unknown key" in said
     assert "systemctl restart imds-proxy" in said
     assert gateway.pid == before
     assert role_of(machine) == "roleprefix-tuvfoo"
-    gateway.write("/etc/imds-proxy/imds-proxy.yaml", configuration)
+    gateway.write(CONFIGURATION, configuration)
     gateway.install_package(later)
     assert gateway.pid not in (0, before)
 
@@ -203,7 +195,7 @@ def test_removed(gateway: PackagedGateway) -> None:
     assert gateway.host.run("ip", "-o", "address", "show", "to", "169.254.169.254").stdout == ""
     assert "imds_proxy" not in gateway.host.run("nft", "list", "tables").stdout
     files = gateway.find_files()
-    assert {"/etc/imds-proxy/imds-proxy.yaml", KEY_FILE} <= set(files)
+    assert {CONFIGURATION, KEY_FILE} <= set(files)
     assert [file for file in files if file.startswith(("/opt", "/usr", "/lib/"))] == []
 
 

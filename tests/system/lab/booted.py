@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.standins.processes import Child
 from tests.system.lab.bind import SERVER
 from tests.system.lab.installed import lower_layers
@@ -42,20 +44,10 @@ _CLEAN = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 _CLEAN += ["HOME=/root", "LC_ALL=C.UTF-8", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0"]
 
 
-def find_missing_for_boot() -> list[str]:
-    """Return what this machine lacks to boot a host, besides what the laboratory needs; empty: nothing."""
-    missing = [
-        f"{program} (Debian package {package})"
-        for program, package in _PROGRAMS.items()
-        if shutil.which(program) is None
-    ]
-    if not Path("/usr/lib/systemd/systemd").exists():
-        missing.append("systemd as init (Debian package systemd)")
-    # Root in a container often may not.
-    command = ["unshare", "--mount", "mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]
-    if not missing and subprocess.run(command, check=False, capture_output=True).returncode:
-        missing.append("the right to mount cgroup2")
-    return missing
+def skip_unless_bootable() -> None:
+    """Skip the test where no host can be booted, saying what is missing besides what the laboratory needs."""
+    if missing := _find_missing():
+        pytest.skip(f"missing: {'; '.join(missing)}")
 
 
 @contextmanager
@@ -196,3 +188,18 @@ class BootedHost:
 
     def _state(self) -> str:
         return self.run("systemctl", "is-system-running", check=False).stdout.strip()
+
+
+def _find_missing() -> list[str]:
+    missing = [
+        f"{program} (Debian package {package})"
+        for program, package in _PROGRAMS.items()
+        if shutil.which(program) is None
+    ]
+    if not Path("/usr/lib/systemd/systemd").exists():
+        missing.append("systemd as init (Debian package systemd)")
+    # Root in a container often may not.
+    command = ["unshare", "--mount", "mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"]
+    if not missing and subprocess.run(command, check=False, capture_output=True).returncode:
+        missing.append("the right to mount cgroup2")
+    return missing

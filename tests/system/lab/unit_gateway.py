@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.standins.processes import REPOSITORY
-from tests.system.lab.booted import booted_host, find_missing_for_boot
+from tests.system.lab.booted import booted_host, skip_unless_bootable
 from tests.system.lab.gateway import make_settings
 from tests.system.lab.installed import PREFIX, InstallError, installed_daemon
 
@@ -42,9 +42,7 @@ def unit_gateway(lab: Laboratory) -> Iterator[UnitGateway]:
 
     Skips where no host can be booted, or pip has nothing to install from.
     """
-    missing = find_missing_for_boot()
-    if missing:
-        pytest.skip(f"missing: {'; '.join(missing)}")
+    skip_unless_bootable()
     try:
         layers = installed_daemon()
     except InstallError as error:

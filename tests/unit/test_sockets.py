@@ -10,15 +10,11 @@ import sys
 from contextlib import closing
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from imds_proxy.config import SocketAddress
 from imds_proxy.sockets import ListenError, bound_address, open_listener, open_unix_listener
-
-if TYPE_CHECKING:
-    pass
 
 
 def at(address: str, port: int = 0) -> SocketAddress:

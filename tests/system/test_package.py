@@ -211,9 +211,14 @@ def test_purged(gateway: PackagedGateway) -> None:
     """Nothing is left, rendered units and keys included; a file that somebody else wrote is."""
     own = "/etc/systemd/system/imds-proxy-other.service"
     gateway.host.write(own, "[Service]\nExecStart=/bin/true\n")
+    made = "# Made from imds-proxy's configuration by `imds-proxy render network`\n"
+    gateway.host.write("/etc/systemd/network/50-imds-proxy.network", made)
+    gateway.host.write("/etc/systemd/system/imds-proxy.service.d/people.conf", made)
     gateway.host.write("/etc/nftables.conf", 'include "/etc/imds-proxy/imds-proxy.nft"\n')
     said = gateway.host.run("dpkg", "--purge", "imds-proxy")
     assert "take the line out" in said.stderr
     assert sorted(gateway.find_files()) == ["/etc/imds-proxy", "/etc/imds-proxy/imds-proxy.nft", own]
+    gateway.host.run("test", "-d", "/etc/systemd/network")
+    assert gateway.host.run("ls", "/etc/systemd/network").stdout == ""
     gateway.host.run("nft", "--check", "--file", "/etc/nftables.conf")
     assert gateway.host.run("systemctl", "--failed", "--no-legend", "--plain").stdout == ""

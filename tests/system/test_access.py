@@ -90,7 +90,7 @@ def test_forwarding_headers_are_refused(
 
 def test_a_foreign_host_is_refused(lab: Laboratory, gateway: Gateway) -> None:
     """A name that somebody made lead to 169.254.169.254 (DNS rebinding) gets 403."""
-    machine = lab.make_machine(gateway, "tuvfoo62.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     before = lab.calls()
     for host in ("attacker.example", "169.254.169.254.attacker.example", gateway.address):
         headers = {"Host": host}
@@ -101,8 +101,8 @@ def test_a_foreign_host_is_refused(lab: Laboratory, gateway: Gateway) -> None:
 
 def test_a_token_is_worth_nothing_elsewhere(lab: Laboratory, gateway: Gateway) -> None:
     """A token is bound to the address it was given to: from another machine it is a 401."""
-    owner = lab.make_machine(gateway, "tuvfoo63.valid.example")
-    other = lab.make_machine(gateway, "tuvfoo65.valid.example")
+    owner = lab.make_machine(gateway, lab.new_name())
+    other = lab.make_machine(gateway, lab.new_name())
     token = owner.fetch_token()
     assert owner.list_role(token).body == TUVFOO
     before = lab.calls()
@@ -114,7 +114,7 @@ def test_a_token_is_worth_nothing_elsewhere(lab: Laboratory, gateway: Gateway) -
 
 def test_without_a_token_there_is_nothing(lab: Laboratory, gateway: Gateway) -> None:
     """IMDSv1 is off: a request without a token is a 401 and starts nothing."""
-    machine = lab.make_machine(gateway, "tuvfoo66.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     before = lab.calls()
     answer = machine.ask(ROLE_LIST)
     assert (answer.status, answer.body) == (401, "")
@@ -127,7 +127,7 @@ def test_the_daemon_asks_no_metadata_service_for_its_own_key(lab: Laboratory) ->
     settings = make_settings(lab.aws) | keyless
     with lab.running_gateway(settings) as gateway:
         gateway.namespace.filter(_COUNT_METADATA_REQUESTS)
-        machine = lab.make_machine(gateway, "tuvfoo67.valid.example")
+        machine = lab.make_machine(gateway, lab.new_name())
         assert_unavailable(lab, machine)
         assert gateway.namespace.read_counter("own", "asked") == 0
         gateway.namespace.run("curl", "--silent", "--max-time", "5", METADATA)

@@ -101,7 +101,7 @@ def test_bare_metal_boots(lab: Laboratory, gateway: Gateway, release: Path, tmp_
 
 def test_where_no_token_is_needed_no_keys_are(lab: Laboratory, gateway: Gateway) -> None:
     """The page's two ports: without a token no role at one, nothing at the other; with one the role."""
-    machine = lab.make_machine(gateway, "hambar20.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name("hambar"))
     boot_port = f"{METADATA}:8775"
     for path in (ROLE_LIST, ROLE_LIST + PROBAR):
         assert (machine.ask(path, base=boot_port).status, machine.ask(path).status) == (404, 401), path

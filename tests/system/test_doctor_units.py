@@ -46,7 +46,7 @@ def examine(gateway: UnitGateway, *arguments: str) -> dict[str, dict[str, Any]]:
 
 def test_a_booted_gateway(lab: Laboratory, gateway: UnitGateway) -> None:
     """All is well: nothing has to be told where the admin socket is, and the daemon has the key."""
-    machine = lab.make_machine(gateway, "tuvfood2.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     found = examine(gateway, "--caller", machine.address)
     assert [one for one in found.values() if one["level"] == "fault"] == []
     for title in (SERVICE, SOCKET, "firewall", "daemon", "clock", f"role of {machine.address}"):

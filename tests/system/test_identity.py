@@ -56,7 +56,7 @@ def test_an_unknown_address_is_refused(lab: Laboratory, gateway: Gateway) -> Non
 
 def test_an_unknown_ipv6_address_is_refused(lab: Laboratory, gateway: Gateway) -> None:
     """The name of a machine's IPv4 address says nothing about its IPv6 address."""
-    machine = lab.make_machine(gateway, "tuvfoo54.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     assert_refused(lab, machine, METADATA_V6)
 
 

@@ -124,7 +124,7 @@ def test_no_keys_for_who_leaves_security_credentials_out(
     lab: Laboratory, full_gateway: Gateway, way: str
 ) -> None:
     """They leave `security-credentials/` out by name. cloud-init lets everybody read the rest."""
-    machine = lab.make_machine(full_gateway, f"tuvfoo{40 + (way == 'facter')}.{DOMAIN}")
+    machine = lab.make_machine(full_gateway, lab.new_name())
     crawl = Crawl(machine, {"X-aws-ec2-metadata-token": machine.fetch_token()})
     with closing(crawl):
         crawl.follow(WAYS[way], "/latest/meta-data/")

@@ -115,7 +115,7 @@ def test_it_brings_all_it_needs(gateway: PackagedGateway) -> None:
 def test_configured(gateway: PackagedGateway, lab: Laboratory) -> None:
     """After the steps of README.Debian machines have their keys, and doctor finds no fault."""
     gateway.set_up()
-    machine = lab.make_machine(gateway, "tuvfoop1.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     assert role_of(machine) == "roleprefix-tuvfoo"
     gateway.host.run("nft", "--file", "/etc/imds-proxy/imds-proxy.nft")
     said = gateway.host.run("imds-proxy", "doctor", "--json", check=False)
@@ -131,7 +131,7 @@ def test_an_upgrade_under_load(
     gateway: PackagedGateway, lab: Laboratory, later: Path, tmp_path: Path
 ) -> None:
     """Nothing is lost, the configuration stays, the sockets are not touched, the daemon is another."""
-    machine = lab.make_machine(gateway, "tuvfoop2.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     before, opened = gateway.pid, gateway.host.show(SOCKET, "ActiveEnterTimestampMonotonic")
     configuration = gateway.host.read(CONFIGURATION)
     with load_on(machine, RATE, tmp_path) as load:
@@ -150,13 +150,13 @@ def test_an_upgrade_under_load(
 
 def test_it_needs_its_files_only_to_start(gateway: PackagedGateway, lab: Laboratory) -> None:
     """While an upgrade replaces all modules, the daemon that runs serves callers it has never seen."""
-    known = lab.make_machine(gateway, "tuvfoop3.valid.example")
+    known = lab.make_machine(gateway, lab.new_name())
     assert role_of(known) == "roleprefix-tuvfoo"
     gateway.host.run("mv", "/opt/imds-proxy/lib", "/opt/imds-proxy/elsewhere")
     try:
         before = gateway.pid
         # Never seen before; another role, so STS is asked; one without a name; a reload.
-        other = lab.make_machine(gateway, "berbarp4.valid.example")
+        other = lab.make_machine(gateway, lab.new_name("berbar"))
         stranger = lab.make_machine(gateway)
         assert role_of(known) == "roleprefix-tuvfoo"
         assert role_of(other) == "roleprefix-probar"
@@ -174,7 +174,7 @@ def test_an_upgrade_with_a_faulty_configuration(
     gateway: PackagedGateway, lab: Laboratory, later: Path
 ) -> None:
     """The daemon that runs is left alone, for another would not start; what to mend is told."""
-    machine = lab.make_machine(gateway, "tuvfoop6.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     before, configuration = gateway.pid, gateway.host.read(CONFIGURATION)
     gateway.write(CONFIGURATION, configuration + "no_such_key: 1\n")
     said = gateway.install_package(later)
@@ -204,7 +204,7 @@ def test_installed_again(gateway: PackagedGateway, package: Path, lab: Laborator
     gateway.install_package(package)
     assert set(gateway.properties("ActiveState").values()) == {"inactive"}
     gateway.host.run("systemctl", "enable", "--now", ADDRESS, SOCKET, SERVICE)
-    assert role_of(lab.make_machine(gateway, "tuvfoop5.valid.example")) == "roleprefix-tuvfoo"
+    assert role_of(lab.make_machine(gateway, lab.new_name())) == "roleprefix-tuvfoo"
 
 
 def test_purged(gateway: PackagedGateway) -> None:

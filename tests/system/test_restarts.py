@@ -33,7 +33,7 @@ def gateway(lab: Laboratory) -> Iterator[UnitGateway]:
 
 @pytest.fixture(scope="module")
 def machine(lab: Laboratory, gateway: UnitGateway) -> Machine:
-    return lab.make_machine(gateway, "tuvfoor1.valid.example")
+    return lab.make_machine(gateway, lab.new_name())
 
 
 def test_ten_restarts_lose_no_request(

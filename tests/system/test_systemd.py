@@ -82,7 +82,7 @@ def test_the_first_request_starts_the_daemon(lab: Laboratory, gateway: UnitGatew
 
 def test_a_stopped_daemon_starts_again_when_somebody_asks(lab: Laboratory, gateway: UnitGateway) -> None:
     """`systemctl stop` ends it in good order, and a token that it gave is good with the next one."""
-    machine = lab.make_machine(gateway, "tuvfoos2.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     token = machine.fetch_token()
     before = gateway.log
     gateway.control("stop")
@@ -124,7 +124,7 @@ def test_the_key_comes_from_systemd(lab: Laboratory, gateway: UnitGateway) -> No
 def test_without_a_key_it_starts_and_says_so(lab: Laboratory, gateway: UnitGateway) -> None:
     """Machines get a TOKEN, then a 503; the log says what is missing. With key and restart all is well."""
     gateway.give_key(None)
-    machine = lab.make_machine(gateway, "tuvfoos6.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     before = gateway.log
     token = machine.fetch_token()
     assert machine.ask(ROLE_LIST + TUVFOO, token=token).status == 503
@@ -154,7 +154,7 @@ def test_reload_waits_for_the_new_settings(lab: Laboratory, gateway: UnitGateway
 
 def test_a_faulty_file_is_told_and_changes_nothing(lab: Laboratory, gateway: UnitGateway) -> None:
     """`systemctl status` has it; machines notice nothing. The next good file clears it."""
-    machine = lab.make_machine(gateway, "tuvfoos8.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     token = machine.fetch_token()
     pid = gateway.pid
     gateway.write(CONFIGURATION, gateway.host.read(CONFIGURATION) + "no_such_key: 1\n")
@@ -175,7 +175,7 @@ def test_a_faulty_file_at_the_start_is_tried_again_without_haste(
     lab: Laboratory, gateway: UnitGateway
 ) -> None:
     """No start, the faults in the journal, no storm of starts; repaired, it serves by itself."""
-    machine = lab.make_machine(gateway, "tuvfoos9.valid.example")
+    machine = lab.make_machine(gateway, lab.new_name())
     gateway.write(CONFIGURATION, "no_such_key: 1\n")
     before = gateway.log
     assert gateway.control("start", check=False).returncode != 0
@@ -198,8 +198,8 @@ def test_a_hung_event_loop_is_replaced(lab: Laboratory, gateway: UnitGateway) ->
         make_listener("[fd00:ec2::254]:80", provider="machines"),
     ]
     gateway.configure(settings)
-    victim = lab.make_machine(gateway, "tuvfoot1.valid.example")
-    neighbour = lab.make_machine(gateway, "tuvfoot2.valid.example")
+    victim = lab.make_machine(gateway, lab.new_name())
+    neighbour = lab.make_machine(gateway, lab.new_name())
     assert neighbour.ask_token(base=METADATA_V6).status == 200
     before, pid = gateway.log, gateway.pid
     victim.namespace.run(

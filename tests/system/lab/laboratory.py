@@ -14,8 +14,9 @@ import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
-from itertools import count
+from itertools import count, product
 from pathlib import Path
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Protocol
 
 from tests.standins.aws_process import AssumeRoleCall, Aws
@@ -64,6 +65,8 @@ class Laboratory:
         self._gateway_numbers = count(31)
         self._machine_numbers = count(1)
         self._labels = count(1)
+        # Two letters: names that a test writes out end in a digit.
+        self._name_endings = ("".join(pair) for pair in product(ascii_lowercase, repeat=2))
         self._machines: dict[str, Machine] = {}
         self.folder = _make_folder(stack)
         self.lan = Switch(self._make_namespace("lan"))
@@ -141,6 +144,10 @@ class Laboratory:
         if names:
             self.names.register(address, *names)
         return machine
+
+    def new_name(self, kind: str = "tuvfoo") -> str:
+        """Return a host name of the kind in the allowed domain that no other test has or writes out."""
+        return f"{kind}{next(self._name_endings)}.{bind.ALLOWED_DOMAIN}"
 
     def _make_namespace(self, label: str) -> Namespace:
         namespace = Namespace.make(label)

@@ -37,8 +37,8 @@ def doctor(caller: str | None, as_json: bool, path: Path | None, socket_path: Pa
     import os
 
     from imds_proxy import registry
+    from imds_proxy.admin_client import find_socket
     from imds_proxy.doctor.checkup import examine
-    from imds_proxy.doctor.daemon import USUAL_SOCKET
     from imds_proxy.doctor.findings import fault, ok, warning
     from imds_proxy.model import canonical_address
 
@@ -65,7 +65,7 @@ def doctor(caller: str | None, as_json: bool, path: Path | None, socket_path: Pa
     if not settings.aws.use_instance_metadata:
         # As the daemon does: on a gateway its own answers would be asked for a key.
         os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-    socket = socket_path or settings.admin.socket or (USUAL_SOCKET if USUAL_SOCKET.exists() else None)
+    socket = find_socket(socket_path, settings.admin.socket)
     progress = _Progress(is_shown=sys.stderr.isatty())
     findings += asyncio.run(examine(loaded, configuration, socket, address, progress.tell))
     progress.clear()

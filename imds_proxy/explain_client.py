@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import logging
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from imds_proxy import admin_client
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.errors import Trouble
 from imds_proxy.explain import Explanation, NameFound, explain
 from imds_proxy.metrics import Metrics
 from imds_proxy.site import build_decisions
 from imds_proxy.sts import StsThreads
-from imds_proxy.unix_http import UnixConnection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
     from imds_proxy.registry import Loaded
 
-_PATIENCE = 30.0
 _OK = 200
 
 
@@ -31,25 +29,16 @@ def ask_daemon(
     address: IPAddress, path: Path | None, *, workload: str | None = None, assumes: bool
 ) -> Explanation:
     """Return the daemon's explanation. Raises Trouble, naming `--offline`, when no daemon answers."""
-    if path is None:
-        raise Trouble("admin.socket is not set, so the daemon can't be asked; --offline decides without it")
     asked = {"address": str(address), "assume": "1" if assumes else "0"}
     if workload is not None:
         asked["workload"] = workload
     query = urlencode(asked)
-    connection = UnixConnection(path, timeout=_PATIENCE)
     try:
-        connection.request("GET", f"/explain?{query}")
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise Trouble(f"no daemon answers on {path} ({error}); --offline decides without it") from error
-    finally:
-        connection.close()
-    if response.status != _OK:
-        raise Trouble(
-            f"the daemon on {path} answered {response.status}: {body.decode(errors='replace').strip()}"
-        )
+        status, body = admin_client.ask(path, "GET", f"/explain?{query}")
+    except Trouble as error:
+        raise Trouble(f"{error}; --offline decides without it") from error
+    if status != _OK:
+        raise Trouble(f"the daemon on {path} answered {status}: {body.decode(errors='replace').strip()}")
     return parse_explanation(body)
 
 

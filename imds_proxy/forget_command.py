@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import sys
 from http import HTTPStatus
@@ -10,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imds_proxy import admin_client
 from imds_proxy.errors import FederationError, Trouble
 from imds_proxy.exit_statuses import EXIT_TROUBLE
 from imds_proxy.loading import admin_socket, config_option, socket_option
-from imds_proxy.unix_http import UnixConnection
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_PATIENCE = 30.0
 
 _NOUNS = (("identities", "identity"), ("verdicts", "verdict"), ("sessions", "session"))
 
@@ -63,26 +60,14 @@ def forget(host: str, path: Path | None, socket_path: Path | None) -> None:
 
 def ask_daemon(path: Path | None, host: str) -> dict[str, int]:
     """Return how much of what was forgotten. Raises Trouble without a daemon at `path`."""
-    if path is None:
-        raise Trouble("admin.socket is not set, so the daemon can't be asked")
-    connection = UnixConnection(path, timeout=_PATIENCE)
+    status, body = admin_client.ask(path, "POST", "/forget", json.dumps({"host": host}))
     try:
-        connection.request("POST", "/forget", json.dumps({"host": host}))
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise Trouble(f"no daemon answers on {path} ({error})") from error
-    finally:
-        connection.close()
-    try:
-        if response.status != HTTPStatus.OK:
-            raise ValueError(response.status)
+        if status != HTTPStatus.OK:
+            raise ValueError(status)
         counts = json.loads(body)
         return {key: int(counts[key]) for key in (*(plural for plural, _ in _NOUNS), "kept")}
     except (ValueError, TypeError, KeyError) as error:
-        raise Trouble(
-            f"the daemon on {path} did not forget ({response.status}); is it another version?"
-        ) from error
+        raise Trouble(f"the daemon on {path} did not forget ({status}); is it another version?") from error
 
 
 def describe(host: str, counts: dict[str, int]) -> list[str]:

@@ -27,7 +27,7 @@ socket_option = click.option(
     "socket_path",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="The daemon's admin socket.  [default: admin.socket of the configuration]",
+    help="The daemon's admin socket.  [default: admin.socket of the configuration, then the unit's]",
 )
 
 
@@ -51,9 +51,11 @@ def load(path: Path) -> Loaded:
 
 
 def admin_socket(socket_path: Path | None, path: Path | None) -> Path | None:
-    """Return `socket_path`, or else `admin.socket` of the configuration at `path`, which may not be set."""
+    """Return `socket_path`, or else `admin.socket` of the configuration at `path`, or else the unit's."""
+    from imds_proxy.admin_client import find_socket
+
     if socket_path is not None:
         return socket_path
     loaded = load(path_of(path))
     assert loaded.configuration is not None
-    return loaded.configuration.settings.admin.socket
+    return find_socket(loaded.configuration.settings.admin.socket)

@@ -89,7 +89,7 @@ def systemd(path: Path | None, folder: Path | None, has_service: bool) -> None: 
     "--network-file",
     metavar="NAME",
     help="With networkd: the callers' interface's own file (networkctl status lan0), which gets a drop-in "
-    "with the IPv6 addresses.  [default: the unit adds them]",
+    "with the IPv6 addresses.",
 )
 def network(path: Path | None, folder: Path | None, style: Style, network_file: str | None) -> None:
     """Make what gives this host the metadata addresses.

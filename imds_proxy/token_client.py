@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import json
 import os
 import stat
@@ -14,13 +13,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imds_proxy import admin_client
 from imds_proxy.errors import Refusal, Trouble
-from imds_proxy.unix_http import UnixConnection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +32,17 @@ class MintedToken:
 
 def mint(path: Path | None, workload: str, networks: Sequence[str], seconds: int) -> MintedToken:
     """Return a new token. Raises Trouble without a daemon at `path`, Refusal when it makes no such one."""
-    if path is None:
-        raise Trouble("admin.socket is not set, so the daemon can't be asked")
     order = json.dumps({"workload": workload, "networks": list(networks), "seconds": seconds})
-    connection = UnixConnection(path, timeout=_PATIENCE)
-    try:
-        connection.request("POST", "/token", order, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise Trouble(f"no daemon answers on {path} ({error})") from error
-    finally:
-        connection.close()
-    if response.status == HTTPStatus.BAD_REQUEST:
+    status, body = admin_client.ask(path, "POST", "/token", order)
+    if status == HTTPStatus.BAD_REQUEST:
         raise Refusal(body.decode(errors="replace").strip())
     try:
-        if response.status != HTTPStatus.OK:
-            raise ValueError(response.status)
+        if status != HTTPStatus.OK:
+            raise ValueError(status)
         fields = json.loads(body)
         return MintedToken(fields["token"], fields["expiration"], tuple(fields["warnings"]))
     except (ValueError, TypeError, KeyError) as error:
-        raise Trouble(
-            f"the daemon on {path} gave no token ({response.status}); is it another version?"
-        ) from error
+        raise Trouble(f"the daemon on {path} gave no token ({status}); is it another version?") from error
 
 
 def write_token(token: str, path: Path) -> None:

@@ -186,13 +186,12 @@ async def _examine_carriers(host: Host) -> list[Finding]:
 
     present = carriers.read_networkd_files()
     extended = carriers.extended_network_file(present)
-    # Where networkd has the one family, the unit may have the other.
     style: Style = "networkd" if present else "oneshot"
     try:
         rendered = {file.name: file.text for file in render(host.configuration.settings, style, extended)}
         unit = await units.read_unit(carriers.ADDRESS_UNIT)
     except FederationError as error:
-        return [skipped(carriers.ADDRESS_UNIT, str(error), "set network.interfaces")]
+        return [skipped(carriers.ADDRESS_UNIT, str(error), "imds-proxy render network --help")]
     except UnavailableError:
         return []  # said of the units already
     findings = carriers.judge_unit(unit, rendered.get(carriers.ADDRESS_UNIT))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import socket
@@ -10,13 +9,11 @@ import struct
 from http import HTTPStatus
 from pathlib import Path
 
+from imds_proxy import admin_client
 from imds_proxy.doctor.findings import Finding, fault, ok, warning
 from imds_proxy.doctor.programs import UnavailableError
+from imds_proxy.errors import Trouble
 from imds_proxy.model import OwnKey
-from imds_proxy.unix_http import UnixConnection
-
-USUAL_SOCKET = Path("/run/imds-proxy/admin.sock")
-"""Where the unit has it: its $RUNTIME_DIRECTORY is not known outside."""
 
 OWN_KEY_PATIENCE = 15.0
 """Seconds: the daemon waits for STS for 12 at most."""
@@ -42,15 +39,10 @@ def read_pid(path: Path) -> int:
 
 def ask(path: Path, page: str, patience: float = _PATIENCE) -> tuple[int, bytes]:
     """Return status and body of a page of the admin socket. Raises UnavailableError."""
-    connection = UnixConnection(path, timeout=patience)
     try:
-        connection.request("GET", page)
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise UnavailableError(f"no daemon answers on {path} ({error})") from error
-    finally:
-        connection.close()
+        return admin_client.ask(path, "GET", page, patience=patience)
+    except Trouble as error:
+        raise UnavailableError(str(error)) from error
 
 
 def read_own_key(path: Path) -> OwnKey:

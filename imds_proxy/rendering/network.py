@@ -72,8 +72,9 @@ def render(
     `oneshot`: a unit, whoever manages the interfaces, for /etc/systemd/system. `networkd`: files whose names
     are below /etc/systemd/network. The interface of the callers has a file of its own there, which one more
     that matches it would push aside: for IPv6 addresses there is a drop-in of that `network_file` (a name
-    such as `10-lan0.network`), or without one the unit.
-    Raises RenderingError without an interface for an IPv6 address, and for a name that is not such a file's.
+    such as `10-lan0.network`).
+    Raises RenderingError without an interface for an IPv6 address, without the name of that interface's file
+    where networkd is to have it, and for a name that is not such a file's.
     """
     if network_file is not None and not _NETWORK_FILE.fullmatch(network_file):
         raise RenderingError(
@@ -88,22 +89,30 @@ def render(
             f"network.interfaces: is required: callers find {on_interface[0]} only on an interface of theirs"
         )
     device = DUMMY if settings.network.device == "dummy" else "lo"
-    files = []
-    if style == "networkd" and on_device:
-        files += _networkd_files(device, on_device)
-        on_device = []
-    if style == "networkd" and on_interface and network_file is not None:
-        # Two gateways may have it at the same time: duplicate detection would keep it from the second.
-        sections = "\n".join(_DROP_IN_ADDRESS.format(address=address) for address in on_interface)
-        files.append(RenderedFile(f"{network_file}.d/imds-proxy.conf", _HEAD + sections))
-        on_interface = []
-    if on_device or on_interface:
+    if style == "oneshot":
+        if not carried:
+            return ()
         unit = _unit(device, on_device, settings.network.interfaces, on_interface)
-        files.append(RenderedFile("imds-proxy-address.service", _HEAD + unit))
+        return (RenderedFile("imds-proxy-address.service", _HEAD + unit),)
+    files = _files_of_device(device, on_device) if on_device else []
+    if on_interface:
+        if network_file is None:
+            raise RenderingError(
+                f"--network-file is required: networkd has to have {on_interface[0]} on "
+                f"{settings.network.interfaces[0]}, in a drop-in of that interface's own file "
+                f"(networkctl status {settings.network.interfaces[0]} names it, such as 10-lan0.network)"
+            )
+        files.append(_drop_in(network_file, on_interface))
     return tuple(files)
 
 
-def _networkd_files(device: str, addresses: Sequence[IPAddress]) -> list[RenderedFile]:
+def _drop_in(network_file: str, addresses: Sequence[IPAddress]) -> RenderedFile:
+    # Two gateways may have it at the same time: duplicate detection would keep it from the second.
+    sections = "\n".join(_DROP_IN_ADDRESS.format(address=address) for address in addresses)
+    return RenderedFile(f"{network_file}.d/imds-proxy.conf", _HEAD + sections)
+
+
+def _files_of_device(device: str, addresses: Sequence[IPAddress]) -> list[RenderedFile]:
     lines = "\n".join(f"Address={address}/32" for address in addresses)
     files = [RenderedFile("50-imds-proxy.netdev", _HEAD + _NETDEV)] if device == DUMMY else []
     network = _NETWORK.format(device=device, addresses=lines)

@@ -163,12 +163,21 @@ def test_a_dummy_interface(tmp_path: Path) -> None:
 
 
 def test_files_for_networkd(tmp_path: Path) -> None:
-    """IPv4 by networkd; the interface for IPv6 has a file of its own already, so that stays a unit."""
-    rendered = texts(network.render(settings_of(tmp_path, GATEWAY), "networkd"))
-    assert sorted(rendered) == ["50-imds-proxy.network", "imds-proxy-address.service"]
+    """IPv4 is on an interface that nobody else manages."""
+    only_v4 = GATEWAY.replace('  - {address: "[fd00:ec2::254]", callers: ["fd77::/64"]}\n', "")
+    rendered = texts(network.render(settings_of(tmp_path, only_v4), "networkd"))
+    assert sorted(rendered) == ["50-imds-proxy.network"]
     assert lines(rendered["50-imds-proxy.network"], "Address") == ["169.254.169.254/32"]
-    dummy = settings_of(tmp_path, GATEWAY.replace("{interfaces", "{device: dummy, interfaces"))
-    assert lines(texts(network.render(dummy, "networkd"))["50-imds-proxy.network"], "Name") == ["imds0"]
+    dummy = settings_of(tmp_path, only_v4.replace("{interfaces", "{device: dummy, interfaces"))
+    rendered = texts(network.render(dummy, "networkd"))
+    assert sorted(rendered) == ["50-imds-proxy.netdev", "50-imds-proxy.network"]
+    assert lines(rendered["50-imds-proxy.network"], "Name") == ["imds0"]
+
+
+def test_networkd_needs_the_file_of_the_callers_interface(tmp_path: Path) -> None:
+    """A unit among its files would be read by nobody, and networkd would take the unit's address away."""
+    with pytest.raises(RenderingError, match=r"--network-file is required: .*fd00:ec2::254 on lan0"):
+        network.render(settings_of(tmp_path, GATEWAY), "networkd")
 
 
 def test_a_drop_in_for_the_interface_of_the_callers(tmp_path: Path) -> None:
@@ -260,7 +269,19 @@ def test_the_command_to_stdout_and_into_a_folder(tmp_path: Path) -> None:
     written = run(main, ["render", "systemd", "--config", str(config), "--dir", str(folder)])
     assert written.stdout == f"written {folder}/imds-proxy.socket\n"
     assert "next: systemctl daemon-reload" in written.stderr
-    again = run(main, ["render", "network", "--style", "networkd", "--config", str(config)])
+    again = run(
+        main,
+        [
+            "render",
+            "network",
+            "--style",
+            "networkd",
+            "--network-file",
+            "10-lan0.network",
+            "--config",
+            str(config),
+        ],
+    )
     assert again.stdout.startswith("# --- 50-imds-proxy.network\n")
 
 

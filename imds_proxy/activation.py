@@ -64,7 +64,8 @@ def take_passed_sockets(environ: MutableMapping[str, str]) -> PassedSockets | No
     if "LISTEN_FDS" not in taken or taken.get("LISTEN_PID") != str(os.getpid()):
         return None
     text = taken["LISTEN_FDS"]
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_DESCRIPTORS):
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(_MOST_DESCRIPTORS))
+    if not (is_number and 0 < int(text) <= _MOST_DESCRIPTORS):
         raise ActivationError(f"LISTEN_FDS: not a number of sockets ({ADVICE})")
     return find_places(range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(text)))
 

@@ -87,6 +87,8 @@ def _line_of(error: yaml.MarkedYAMLError, text: str) -> int | None:
 def _describe(error: yaml.MarkedYAMLError) -> str:
     """Return what the parser says without what it found, which may be a part of a secret."""
     problem = (error.problem or "").partition(", but ")[0]
+    if "nesting depth" in problem:  # libyaml since 0.2.6 stops at 1,000 levels by itself
+        return TOO_MUCH
     if "tag handle" in problem:
         problem = "unknown tag handle"
     elif problem.startswith("found character"):

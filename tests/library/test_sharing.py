@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import signal
@@ -204,6 +205,8 @@ def _in_a_child(work: Callable[[], None]) -> int:
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_FORK_SECONDS)
+        # Where it hangs is in the test's captured output; 2 is stderr, whatever sys.stderr is in pytest.
+        faulthandler.dump_traceback_later(_FORK_SECONDS - 5, file=2)
         try:
             work()
             os._exit(0)

@@ -45,11 +45,20 @@ def _write(file: RenderedFile, path: Path) -> bool:
     try:
         if path.is_file() and path.read_bytes() == data and path.stat().st_mode & 0o7777 == file.mode:
             return False
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if path.is_symlink() and path.readlink() == Path(os.devnull):
+            raise RenderingError(f"{path} is masked: systemctl unmask {path.name}, then again")
+        _make_folder(path.parent)
         _replace(path, data, file.mode)
     except OSError as error:
         raise RenderingError(f"cannot write {path}: {error.strerror}") from error
     return True
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask: systemd-networkd reads its drop-ins as a user of its own
 
 
 def _replace(path: Path, data: bytes, mode: int) -> None:

@@ -155,14 +155,8 @@ def _taking_over(settings: Settings, interfaces: str) -> Iterator[str]:
     for outer, inner in settings.network.take_over.items():
         yield (
             f"iifname {interfaces} fib daddr type != local {_at(outer, 'daddr', 'dport')} "
-            f"{_translation(outer, inner)}"
+            f"dnat {_family(outer.ip)} to {inner}"
         )
-
-
-def _translation(outer: SocketAddress, inner: SocketAddress) -> str:
-    if inner.ip.is_unspecified:
-        return f"redirect to :{inner.port}"
-    return f"dnat {_family(outer.ip)} to {inner}"
 
 
 def _forwarding(doors: Sequence[_Door], settings: Settings) -> Iterator[str]:

@@ -118,6 +118,9 @@ def _unix_unit(listen: PeopleListenSettings) -> str:
         raise RenderingError(
             f"people.listen: {path!r}: a unit can't name a socket with blanks or backslashes in its path"
         )
+    # ListenStream=8080 is a TCP port on all addresses, @x an abstract socket.
+    if not path.startswith("/"):
+        raise RenderingError(f"people.listen: {path!r}: a unit needs the whole path of a socket, from / on")
     group = f"SocketGroup={listen.group}\n" if listen.group else ""
     return _UNIT.format(
         description="Where people reach imds-proxy",

@@ -204,9 +204,9 @@ def _in_a_child(work: Callable[[], None]) -> int:
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(_FORK_SECONDS)
         # Where it hangs is in the test's captured output; 2 is stderr, whatever sys.stderr is in pytest.
-        faulthandler.dump_traceback_later(_FORK_SECONDS - 5, file=2)
+        faulthandler.register(signal.SIGALRM, file=2, chain=True)
+        signal.alarm(_FORK_SECONDS)
         try:
             work()
             os._exit(0)
@@ -305,7 +305,9 @@ def test_a_program_ends_though_a_provider_and_sts_hang(tmp_path: Path) -> None:
         silent.hold()
         outcome = _run(ENDS.replace("SILENT", repr(silent.url)), tmp_path)
         calls: list[dict[str, Any]] = silent.calls
-    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "done\n", "")
+    # On a busy machine asyncio's debug mode says there how long a step took; that is no matter of ours.
+    said = [line for line in outcome.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (outcome.returncode, outcome.stdout, said) == (0, "done\n", [])
     assert len(calls) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,7 @@ def test_both_families_on_one_socket(tmp_path: Path) -> None:
         ("169.254.169.254", "127.0.0.1:0", "port 0"),
         ("people.sock", "peo ple.sock", "blanks"),
         ("people.sock", "people.sock\\\\", "backslashes"),
+        ("/run/imds-proxy/people.sock", "8080", "from / on"),
     ],
 )
 def test_what_a_unit_cannot_say(tmp_path: Path, old: str, new: str, what: str) -> None:
@@ -248,6 +250,26 @@ def test_files_are_written_once(tmp_path: Path) -> None:
     assert write_files(files, tmp_path) == [f"unchanged {b}", f"written {c}"]
     assert c.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.d", "c"]
+
+
+def test_folders_are_readable_whatever_the_umask(tmp_path: Path) -> None:
+    """systemd-networkd reads its drop-ins as a user of its own."""
+    before = os.umask(0o077)
+    try:
+        write_files((RenderedFile("a.network.d/b.conf", ""),), tmp_path / "new")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "new", tmp_path / "new/a.network.d")]
+    assert modes == [0o755, 0o755]
+
+
+def test_a_masked_unit_stays_masked(tmp_path: Path) -> None:
+    """Somebody has said that it is not to run."""
+    masked = tmp_path / "imds-proxy.socket"
+    masked.symlink_to(os.devnull)
+    with pytest.raises(RenderingError, match=r"imds-proxy\.socket is masked: systemctl unmask"):
+        write_files((RenderedFile("imds-proxy.socket", "x"),), tmp_path)
+    assert masked.is_symlink()
 
 
 def test_a_folder_that_is_no_folder(tmp_path: Path) -> None:

@@ -134,18 +134,18 @@ def test_a_listener_for_people_has_no_rules() -> None:
 def test_packets_are_taken_over_where_this_host_has_no_such_address() -> None:
     """They are led to the listener, by whose rules they are judged before that, and go nowhere else."""
     chains = rules_of(
-        {"address": "0.0.0.0:8080"},
+        {"address": "10.77.0.1:8080"},
         {"address": "[fd77::1]:8080"},
         network={
             "interfaces": ["lan0"],
-            "take_over": {"169.254.169.254:80": "0.0.0.0:8080", "[fd00:ec2::254]:80": "[fd77::1]:8080"},
+            "take_over": {"169.254.169.254:80": "10.77.0.1:8080", "[fd00:ec2::254]:80": "[fd77::1]:8080"},
         },
     )
     assert "ip daddr 169.254.169.254 tcp dport 80 goto listener_1" in chains["arriving"]
     assert "ip6 daddr fd00:ec2::254 tcp dport 80 goto listener_2" in chains["arriving"]
     not_ours = 'iifname { "lan0" } fib daddr type != local'
     assert chains["taking_over"][1:] == [
-        f"{not_ours} ip daddr 169.254.169.254 tcp dport 80 redirect to :8080",
+        f"{not_ours} ip daddr 169.254.169.254 tcp dport 80 dnat ip to 10.77.0.1:8080",
         f"{not_ours} ip6 daddr fd00:ec2::254 tcp dport 80 dnat ip6 to [fd77::1]:8080",
     ]
     assert "ct original ip daddr 169.254.169.254 counter name forwarded drop" in chains["forwarding"]

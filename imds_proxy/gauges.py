@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from imds_proxy.web.limits import CallerLimits
 
 _PREFIX = "imds_proxy_"
-_ENDS = ("excess", "idle", "silent", "unread")
+_ENDS = ("endless", "excess", "idle", "silent", "unread")
 
 
 def register_gauges(

@@ -20,7 +20,7 @@ _MOST_ALLOWANCES = 65_536
 _IPV6_SHIFT = 128 - 64
 _USER = "uid"
 
-DROP_REASONS = ("excess", "idle", "silent", "unread")
+DROP_REASONS = ("endless", "excess", "idle", "silent", "unread")
 
 DENIAL_PAUSE = 0.002
 """Seconds between two answers to a caller beyond its limit of requests.

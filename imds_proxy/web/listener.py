@@ -38,6 +38,12 @@ UNREAD_SECONDS = 15.0
 
 _LONGEST_LINE = 8190
 
+MOST_UNASKED_BYTES = 262_144
+"""That a connection may bring without a request coming of them: fields without end, an unwanted body."""
+
+_MOST_UNASKED_HEADS = 1000
+"""Ends of heads among those bytes: a body of blank lines would have the parser called for each."""
+
 _END_OF_HEAD = re.compile(rb"\n\r\n|\A\r?\n")
 """Also one whose beginning has come before."""
 
@@ -81,6 +87,8 @@ class Connection:
         "peer",
         "service",
         "standing",
+        "unasked_bytes",
+        "unasked_heads",
     )
 
     def __init__(
@@ -103,6 +111,8 @@ class Connection:
         self.is_local = False
         """Whether it came over a unix socket."""
         self.standing: Standing | None = None
+        self.unasked_bytes = 0
+        self.unasked_heads = 0
         self.allowance: Allowance | None = None
 
 
@@ -117,12 +127,15 @@ class _Handler(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take in requests one by one: of several at once, aiohttp forgets those in front of a faulty one."""
+        if not self._listener.takes(self, len(data)):
+            return
         start = 0
         for found in _END_OF_HEAD.finditer(data):
             # Once aiohttp has stopped reading it wants no more, and keeps what comes nevertheless for later.
             if found.end() == len(data) or not self._is_reading():
                 break
-            self._listener.note_pipeline(self)
+            if not self._listener.takes_head(self):
+                return
             super().data_received(data[start : found.end()])
             start = found.end()
         super().data_received(data[start:])
@@ -215,11 +228,33 @@ class Listener(web.Server):
         if handler in self._open and handler not in self._connections:
             self._give_back(handler)
 
-    def note_pipeline(self, handler: RequestHandler) -> None:
-        """Note that a connection brings requests before the answers to those in front of them."""
+    def takes(self, handler: RequestHandler, size: int) -> bool:
+        """Tell whether `size` bytes more may come, and end the connection if not."""
         connection = self._open.get(handler)
-        if connection is not None:
-            connection.is_pipelining = True
+        if connection is None:
+            return True
+        connection.unasked_bytes += size
+        if connection.unasked_bytes <= MOST_UNASKED_BYTES:
+            return True
+        self._drop_endless(connection)
+        return False
+
+    def takes_head(self, handler: RequestHandler) -> bool:
+        """Tell whether one more head may come before the answers to those in front of it, or end it all."""
+        connection = self._open.get(handler)
+        if connection is None:
+            return True
+        connection.is_pipelining = True
+        connection.unasked_heads += 1
+        if connection.unasked_heads <= _MOST_UNASKED_HEADS:
+            return True
+        self._drop_endless(connection)
+        return False
+
+    def _drop_endless(self, connection: Connection) -> None:
+        if not connection.has_ended:
+            self.limits.dropped["endless"] += 1
+            connection.hang_up()
 
     def pre_shutdown(self) -> None:
         """End the connections that nobody is asking on."""
@@ -288,6 +323,7 @@ class Listener(web.Server):
         if connection is None:
             raise ConnectionResetError("the connection is gone")
         connection.has_asked = True
+        connection.unasked_bytes = connection.unasked_heads = 0
         self.limits.note_busy(connection)
         if connection.is_pipelining:
             # aiohttp would answer all of a pipeline, thousands maybe, before anybody else's turn comes.

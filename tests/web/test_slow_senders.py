@@ -22,6 +22,7 @@ from imds_proxy.web.listener import (
     FIRST_REQUEST_SECONDS,
     KEEP_ALIVE_SECONDS,
     LINGER_SECONDS,
+    MOST_UNASKED_BYTES,
     Listener,
 )
 from tests.standins.answer_stream import split_answers
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 MOMENT = 0.01
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PUT = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n"
+LONG_PUT = PUT.replace(b"40", b"999999999")
 CHUNKED = b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -146,6 +148,35 @@ async def test_a_body_that_never_ends(data: bytes) -> None:
     async with listening() as where:
         statuses, age = await Sender(where).drip_and_read(data, 1.0, len(data))
         assert (statuses, round(age)) == ([200], 1 + LINGER_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("head", "more", "answered"),
+    [
+        (GET[:-2], b"X: " + b"y" * 5000 + b"\r\n", []),
+        (b"", b"\r\n" * 4096, []),
+        (LONG_PUT, b"x" * 16384, [200]),
+        (LONG_PUT, b"\r\n\r\n" * 4096, [200]),
+    ],
+    ids=["fields", "blank lines in front", "a body", "a body of blank lines"],
+)
+@in_virtual_time
+async def test_what_comes_of_no_request(head: bytes, more: bytes, answered: list[int]) -> None:
+    """Fast as it comes it is not taken in without end: it costs memory, and time that is everybody's."""
+    async with listening() as where:
+        data = head + more * (3 * MOST_UNASKED_BYTES // len(more))
+        statuses, age = await Sender(where).drip_and_read(data, 0.0001, len(head) + len(more))
+        assert statuses in (answered, [])
+        assert age < 1
+
+
+@in_virtual_time
+async def test_many_requests_are_no_such_thing() -> None:
+    """What a connection brings counts from request to request."""
+    async with listening() as where:
+        number = 2 * MOST_UNASKED_BYTES // len(GET)
+        statuses, _ = await Sender(where).drip_and_read(GET * number, 0.001, 50 * len(GET))
+        assert statuses == [200] * number
 
 
 @pytest.mark.parametrize("data", [b"", b"GET /", PUT])

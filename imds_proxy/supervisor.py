@@ -110,7 +110,8 @@ def _watchdog_period(variables: Mapping[str, str]) -> float | None:
     period = variables.get("WATCHDOG_USEC")
     if period is None or variables.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
-    if not (period.isascii() and period.isdigit() and int(period) > 0):
+    # systemd counts in 64 bits: 20 digits.
+    if not (period.isascii() and period.isdigit() and len(period) <= 20 and int(period) > 0):
         _log.warning("WATCHDOG_USEC: not a number of microseconds: the watchdog is not fed")
         return None
     return int(period) / 1_000_000

@@ -109,6 +109,7 @@ def test_the_variables() -> None:
         ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "9" * 5000}, None),
         ({}, None),
     ],
 )

@@ -131,7 +131,7 @@ def test_a_body_too_large(shared_site: RunningSite) -> None:
     answers = []
     with caller.connected() as connection, suppress(ConnectionError, EOFError):
         connection.send(region + body)
-        for _ in range(20_000):
+        while len(answers) < 20_000:
             answers.append(connection.read_answer().text)
     # A reset may overtake the answer.
     assert answers in ([], ["eu-central-1"])

@@ -128,7 +128,7 @@ def test_a_body_too_large(shared_site: RunningSite) -> None:
     caller = shared_site.caller(FOO, listener=V1)
     body = caller.render("GET", ROLES_PATH) * 20_000
     region = caller.render("GET", "/latest/meta-data/placement/region", ("Content-Length", str(len(body))))
-    answers = []
+    answers: list[str] = []
     with caller.connected() as connection, suppress(ConnectionError, EOFError):
         connection.send(region + body)
         while len(answers) < 20_000:

@@ -38,10 +38,10 @@ UNREAD_SECONDS = 15.0
 
 _LONGEST_LINE = 8190
 
-MOST_UNASKED_BYTES = 262_144
+MOST_UNASKED_BYTES = 1_048_576
 """That a connection may bring without a request coming of them: fields without end, an unwanted body."""
 
-_MOST_UNASKED_HEADS = 1000
+_MOST_UNASKED_HEADS = 5000
 """Ends of heads among those bytes: a body of blank lines would have the parser called for each."""
 
 _END_OF_HEAD = re.compile(rb"\n\r\n|\A\r?\n")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from imds_proxy.web.limits import CallerLimits
 
 _PREFIX = "imds_proxy_"
-_ENDS = ("endless", "excess", "idle", "silent", "unread")
 
 
 def register_gauges(
@@ -114,8 +113,8 @@ def _gauges_of_limits(limits: CallerLimits) -> list[Gauge]:
         _by(
             "reason",
             "connections_dropped",
-            f"Connections that we ended, by why ({', '.join(_ENDS)}).",
-            lambda: dict.fromkeys(_ENDS, 0) | limits.dropped,
+            f"Connections that we ended, by why ({', '.join(limits.dropped)}).",
+            lambda: dict(limits.dropped),
             is_counter=True,
         ),
     ]

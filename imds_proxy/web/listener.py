@@ -127,14 +127,14 @@ class _Handler(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take in requests one by one: of several at once, aiohttp forgets those in front of a faulty one."""
-        if not self._listener.takes(self, len(data)):
+        if not self._listener.takes(self, size=len(data)):
             return
         start = 0
         for found in _END_OF_HEAD.finditer(data):
             # Once aiohttp has stopped reading it wants no more, and keeps what comes nevertheless for later.
             if found.end() == len(data) or not self._is_reading():
                 break
-            if not self._listener.takes_head(self):
+            if not self._listener.takes(self, heads=1):
                 return
             super().data_received(data[start : found.end()])
             start = found.end()
@@ -228,33 +228,24 @@ class Listener(web.Server):
         if handler in self._open and handler not in self._connections:
             self._give_back(handler)
 
-    def takes(self, handler: RequestHandler, size: int) -> bool:
-        """Tell whether `size` bytes more may come, and end the connection if not."""
+    def takes(self, handler: RequestHandler, *, size: int = 0, heads: int = 0) -> bool:
+        """Tell whether a connection may bring `size` bytes or `heads` more; end it when that is too much.
+
+        A head here is one with more behind it: it comes before the answers to those in front of it.
+        """
         connection = self._open.get(handler)
         if connection is None:
             return True
+        connection.is_pipelining |= heads > 0
         connection.unasked_bytes += size
-        if connection.unasked_bytes <= MOST_UNASKED_BYTES:
-            return True
-        self._drop_endless(connection)
-        return False
-
-    def takes_head(self, handler: RequestHandler) -> bool:
-        """Tell whether one more head may come before the answers to those in front of it, or end it all."""
-        connection = self._open.get(handler)
-        if connection is None:
-            return True
-        connection.is_pipelining = True
-        connection.unasked_heads += 1
-        if connection.unasked_heads <= _MOST_UNASKED_HEADS:
-            return True
-        self._drop_endless(connection)
-        return False
-
-    def _drop_endless(self, connection: Connection) -> None:
-        if not connection.has_ended:
+        connection.unasked_heads += heads
+        is_endless = (
+            connection.unasked_bytes > MOST_UNASKED_BYTES or connection.unasked_heads > _MOST_UNASKED_HEADS
+        )
+        if is_endless:
             self.limits.dropped["endless"] += 1
             connection.hang_up()
+        return not is_endless
 
     def pre_shutdown(self) -> None:
         """End the connections that nobody is asking on."""

@@ -31,7 +31,6 @@ aws: {region: eu-central-1}
 network: {interfaces: [eth0]}
 """
 V4, V6 = ("lo", "169.254.169.254", 32), ("eth0", "fd00:ec2::254", 128)
-FOREIGN = "fd00:ec2::23"
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +100,6 @@ def test_networkd_has_the_addresses(host: BootedHost, tmp_path: Path) -> None:
     render(host, tmp_path, "/etc/systemd/network", *options)
     host.run("systemctl", "start", "systemd-networkd.service")
     host.wait_for(lambda: {V4, V6} <= addresses_of(host), "networkd has added the addresses")
-    host.run("ip", "address", "add", f"{FOREIGN}/128", "dev", "eth0", "nodad")
+    host.run("ip", "address", "add", "fd00:ec2::23/128", "dev", "eth0", "nodad")
     wanted = before | {V4, V6}
     host.wait_for(lambda: is_reconfigured(host, wanted), "what networkd knows is there, no more")

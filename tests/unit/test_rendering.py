@@ -59,6 +59,8 @@ provider: {type: grp, regex: "(?P<account>.*)-(?P<role>.*)"}"""
     + COMMON
 )
 
+NETWORK_FILE = ("--network-file", "10-lan0.network")
+
 
 def settings_of(tmp_path: Path, text: str) -> Settings:
     """Return the settings of a configuration without faults."""
@@ -202,7 +204,7 @@ def test_a_drop_in_is_for_networkd(tmp_path: Path) -> None:
     """Wrong usage (2): the unit would add the address as well."""
     config = tmp_path / "imds-proxy.yaml"
     config.write_text(GATEWAY)
-    arguments = ["render", "network", "--network-file", "10-lan0.network", "--config", str(config)]
+    arguments = ["render", "network", *NETWORK_FILE, "--config", str(config)]
     assert CliRunner().invoke(main, arguments).exit_code == 2
     with_style = CliRunner().invoke(main, [*arguments, "--style", "networkd"])
     assert (with_style.exit_code, "10-lan0.network.d/imds-proxy.conf" in with_style.stdout) == (0, True)
@@ -291,19 +293,7 @@ def test_the_command_to_stdout_and_into_a_folder(tmp_path: Path) -> None:
     written = run(main, ["render", "systemd", "--config", str(config), "--dir", str(folder)])
     assert written.stdout == f"written {folder}/imds-proxy.socket\n"
     assert "next: systemctl daemon-reload" in written.stderr
-    again = run(
-        main,
-        [
-            "render",
-            "network",
-            "--style",
-            "networkd",
-            "--network-file",
-            "10-lan0.network",
-            "--config",
-            str(config),
-        ],
-    )
+    again = run(main, ["render", "network", "--style", "networkd", *NETWORK_FILE, "--config", str(config)])
     assert again.stdout.startswith("# --- 50-imds-proxy.network\n")
 
 

@@ -115,7 +115,7 @@ def test_whole_requests_before_a_malformed_one(shared_site: RunningSite) -> None
 def test_large_bodies(shared_site: RunningSite) -> None:
     """Bodies that nobody wants are skipped, and the next request is answered."""
     caller = shared_site.caller(FOO, listener=V1)
-    body = caller.render("GET", ROLES_PATH) * 100
+    body = caller.render("GET", ROLES_PATH) * 1_500
     region = caller.render("GET", "/latest/meta-data/placement/region", ("Content-Length", str(len(body))))
     with caller.connected() as connection:
         for _ in range(3):

@@ -162,10 +162,23 @@ class AdminSettings(Section):
 
 
 class LimitSettings(Section):
-    """What one caller (IPv6: one /64), and all together, may use at most."""
+    """Limits of one caller, and of all callers together.
+
+    One caller is one IPv4 address or one IPv6 address (/128). All addresses of one IPv6 /64 together may use
+    four times as much as one caller.
+    """
 
     connections: int = Field(default=256, ge=1, le=1_000_000, description="Open connections.")
     requests_per_second: int = Field(default=2000, ge=1, le=1_000_000, description="Requests per second.")
+    new_connections_per_second: int = Field(
+        default=500, ge=1, le=1_000_000, description="New connections per second, saved up for one second."
+    )
+    tls_handshakes_per_second: int = Field(
+        default=50,
+        ge=1,
+        le=1_000_000,
+        description="TLS handshakes per second, counted apart from new connections.",
+    )
     all_connections: int = Field(
         default=20_000,
         ge=1,

@@ -97,7 +97,13 @@ def test_defaults(tmp_path: Path) -> None:
         "tokens": {"key_file": None},
         "audit": {"file": "-", "journal": False},
         "admin": {"address": None, "socket": None},
-        "limits": {"connections": 256, "requests_per_second": 2000, "all_connections": 20_000},
+        "limits": {
+            "connections": 256,
+            "requests_per_second": 2000,
+            "new_connections_per_second": 500,
+            "tls_handshakes_per_second": 50,
+            "all_connections": 20_000,
+        },
         "log": {"level": "info"},
     }
     assert configuration.settings.metadata.model_dump(mode="json") == {
@@ -146,6 +152,7 @@ def test_values_have_types(tmp_path: Path) -> None:
         hosts: {"::ffff:10.0.0.5": Tuvfoo42.valid.example.}
         deny: ["::ffff:10.77.3.9", TUVFOO43.valid.example]
         admin: {address: "[::1]", socket: /run/x.sock}
+        limits: {new_connections_per_second: 1, tls_handshakes_per_second: 1000000}
         """,
     )
     made = configuration.settings
@@ -179,6 +186,8 @@ def test_values_have_types(tmp_path: Path) -> None:
     assert made.deny == (IPv4Address("10.77.3.9"), "tuvfoo43.valid.example")
     assert made.admin.address == SocketAddress(IPv6Address("::1"), 9338)
     assert made.admin.socket == Path("/run/x.sock")
+    assert made.limits.new_connections_per_second == 1
+    assert made.limits.tls_handshakes_per_second == 1_000_000
 
 
 def test_an_empty_list_of_callers_allows_nobody(tmp_path: Path) -> None:

@@ -344,6 +344,11 @@ admin:
 limits: {connections: 0, requests_per_second: many}   #! limits.connections: must be 1 or more #! limits.requests_per_second: must be a whole number
 log: {level: loud}              #! log.level: must be 'debug', 'info', 'warning' or 'error'
 """,
+    "rates of new connections and handshakes": """
+limits:
+  new_connections_per_second: 0          #! limits.new_connections_per_second: must be 1 or more
+  tls_handshakes_per_second: 1000001     #! limits.tls_handshakes_per_second: must be 1000000 or less
+""",
     "network": """
 listen:
   - {address: "10.77.0.1:8080", callers: []}

@@ -128,6 +128,8 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "admin.socket: /run/x/admin.sock    # $RUNTIME_DIRECTORY",
         "limits.connections: 256    # default",
         "limits.requests_per_second: 2000    # default",
+        "limits.new_connections_per_second: 500    # default",
+        "limits.tls_handshakes_per_second: 50    # default",
         "limits.all_connections: 20000    # default",
         "network.interfaces: []    # default",
         "network.device: lo    # default",
@@ -246,6 +248,13 @@ def test_the_schema_knows_no_null(schema: dict[str, Any]) -> None:
     assert "null" not in json.dumps(schema)
 
 
+def test_the_schema_knows_the_rates(schema: dict[str, Any]) -> None:
+    """With their limits, so that an editor shows a bad value."""
+    rates = schema["$defs"]["LimitSettings"]["properties"]
+    for key, default in (("new_connections_per_second", 500), ("tls_handshakes_per_second", 50)):
+        assert {"default": default, "minimum": 1, "maximum": 1_000_000}.items() <= rates[key].items()
+
+
 def test_the_schema_shows_durations_as_they_are_written(schema: dict[str, Any]) -> None:
     """`1h`, not 3600."""
     assert schema["$defs"]["AWSSettings"]["properties"]["session_duration"]["default"] == "1h"
@@ -302,6 +311,7 @@ def test_the_schema_takes_what_the_program_takes(validator: Any, change: dict[st
         {"provider": {"type": "nothing"}},
         {"provider": {"type": "by_ip", "zzz": 1}},
         {"dns": {"recheck": "5 fortnights"}},
+        {"limits": {"tls_handshakes_per_second": 0}},
         {"accounts": {"main": {"id": 123456789012}}},
         {"log": None},
         {"people": GOOD_PEOPLE | {"listen": []}},

@@ -36,6 +36,9 @@ SECRET_KEY_FILE = ("aws", "secret_key_file")
 TOKEN_KEY_FILE = ("tokens", "key_file")
 """The settings that have or name a secret."""
 
+_OF_ADMIN_ADDRESS = ("callers", "hosts")
+"""Keys of `admin` that apply to its address and not to its socket."""
+
 
 def check(source: Source) -> Iterator[Fault]:
     """Return the faults and warnings of the settings (not of the providers') as they stand to each other."""
@@ -47,6 +50,7 @@ def check(source: Source) -> Iterator[Fault]:
     yield from _check_open_secrets(source)
     yield from _check_ca_bundle(source)
     yield from listen_checks.check(source)
+    yield from _check_admin(source)
     yield from metadata_checks.check(source)
     yield from network_checks.check(source)
     yield from people_checks.check(source)
@@ -101,6 +105,17 @@ def _check_addresses(source: Source) -> Iterator[Fault]:
         if address in seen:
             yield source.fault(path, f"{address} is at {source.where(seen[address])} too")
         seen.setdefault(address, path)
+
+
+def _check_admin(source: Source) -> Iterator[Fault]:
+    admin = source.value(("admin",))
+    if not isinstance(admin, dict):
+        return
+    for key in _OF_ADMIN_ADDRESS:
+        if key in admin and "address" not in admin:
+            text = "has no effect without `address`: add admin.address, or remove this key"
+            yield source.fault(("admin", key), text)
+    yield from listen_checks.warn_of_link_local(source, ("admin", "callers"))
 
 
 def _check_hosts(source: Source) -> Iterator[Fault]:

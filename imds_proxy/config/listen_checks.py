@@ -34,7 +34,7 @@ def check(source: Source) -> Iterator[Fault]:
     for index, one in enumerate(listen if isinstance(listen, list) else ()):
         if isinstance(one, dict):
             yield from _warn_of_base_path(source, ("listen", index), one)
-            yield from _warn_of_link_local(source, ("listen", index, "callers"))
+            yield from warn_of_link_local(source, ("listen", index, "callers"))
             yield from tls_files.check(source, ("listen", index, "tls"))
             yield from _check_credentials(source, ("listen", index), one)
             container = one.get("container")
@@ -78,7 +78,8 @@ def _warn_of_base_path(source: Source, path: KeyPath, listener: dict[str, Tree])
         yield source.fault((*path, "base_path"), text, is_warning=True)
 
 
-def _warn_of_link_local(source: Source, path: KeyPath) -> Iterator[Fault]:
+def warn_of_link_local(source: Source, path: KeyPath) -> Iterator[Fault]:
+    """Return a warning for each link-local network in the list of callers at `path`."""
     callers = source.value(path)
     for index in range(len(callers) if isinstance(callers, list) else 0):
         network = parse_at(source, (*path, index), values.parse_network)

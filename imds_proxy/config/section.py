@@ -33,7 +33,10 @@ def fill_in_callers(callers: object, info: ValidationInfo) -> object:
         return callers
     address = info.data.get("address")
     if address is not None and not address.ip.is_loopback:
-        raise ValueError(f"is required: which networks may talk to {address} ([] allows nobody)")
+        raise ValueError(
+            f"is required, because {address} is not a loopback address: "
+            "list the networks that may talk to it ([] allows nobody)"
+        )
     return LOOPBACK
 
 

@@ -15,7 +15,7 @@ from imds_proxy.config.listen import ListenSettings
 from imds_proxy.config.metadata import MetadataSettings
 from imds_proxy.config.network import NetworkSettings
 from imds_proxy.config.people import PeopleSettings
-from imds_proxy.config.section import LEFT_OUT, Section, hide_default
+from imds_proxy.config.section import LEFT_OUT, Section, fill_in_callers, hide_default
 from imds_proxy.model import Account
 
 
@@ -151,7 +151,7 @@ class AuditSettings(Section):
 
 
 class AdminSettings(Section):
-    """Status for people and monitoring. Never for callers."""
+    """Pages for operators and monitoring. Machines and people need none of them."""
 
     address: fields.AdminAddress | None = Field(
         default=None, description="ADDRESS[:PORT] of /healthz, /readyz and /metrics; port 9338 if left out."
@@ -159,6 +159,22 @@ class AdminSettings(Section):
     socket: fields.SocketPath | None = Field(
         default=None, description="Unix socket for explain. Default: $RUNTIME_DIRECTORY/admin.sock."
     )
+    callers: tuple[fields.Network, ...] = Field(
+        default=LEFT_OUT,
+        validate_default=True,
+        json_schema_extra=hide_default,
+        description="Networks that may talk to address; [] allows nobody. May be left out for loopback.",
+    )
+    hosts: tuple[fields.AddressOrName, ...] = Field(
+        default=(), description="Names and addresses allowed in Host besides the address."
+    )
+
+    @field_validator("callers", mode="before")
+    @classmethod
+    def _fill_in_callers(cls, callers: object, info: ValidationInfo) -> object:
+        if callers is LEFT_OUT and info.data.get("address") is None:
+            return ()
+        return fill_in_callers(callers, info)
 
 
 class LimitSettings(Section):

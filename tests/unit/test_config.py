@@ -96,7 +96,7 @@ def test_defaults(tmp_path: Path) -> None:
         "network": {"interfaces": (), "device": "lo", "take_over": {}},
         "tokens": {"key_file": None},
         "audit": {"file": "-", "journal": False},
-        "admin": {"address": None, "socket": None},
+        "admin": {"address": None, "socket": None, "callers": (), "hosts": ()},
         "limits": {
             "connections": 256,
             "requests_per_second": 2000,
@@ -151,7 +151,7 @@ def test_values_have_types(tmp_path: Path) -> None:
         dns: {nameservers: [10.77.0.3, "[fd00::3]:5353"], recheck: 0, stale: 0s}
         hosts: {"::ffff:10.0.0.5": Tuvfoo42.valid.example.}
         deny: ["::ffff:10.77.3.9", TUVFOO43.valid.example]
-        admin: {address: "[::1]", socket: /run/x.sock}
+        admin: {address: "[::1]", socket: /run/x.sock, hosts: [GW1.rz.example., "::ffff:10.77.0.1"]}
         limits: {new_connections_per_second: 1, tls_handshakes_per_second: 1000000}
         """,
     )
@@ -186,6 +186,7 @@ def test_values_have_types(tmp_path: Path) -> None:
     assert made.deny == (IPv4Address("10.77.3.9"), "tuvfoo43.valid.example")
     assert made.admin.address == SocketAddress(IPv6Address("::1"), 9338)
     assert made.admin.socket == Path("/run/x.sock")
+    assert made.admin.hosts == ("gw1.rz.example", IPv4Address("10.77.0.1"))
     assert made.limits.new_connections_per_second == 1
     assert made.limits.tls_handshakes_per_second == 1_000_000
 
@@ -194,6 +195,28 @@ def test_an_empty_list_of_callers_allows_nobody(tmp_path: Path) -> None:
     """Even on loopback `[]` is not the same as nothing said."""
     text = LEAST.replace("{address: 127.0.0.1:0}", "{address: 127.0.0.1:0, callers: []}")
     assert _read(tmp_path, text).settings.listen[0].callers == ()
+
+
+@pytest.mark.parametrize(
+    ("admin", "callers"),
+    [
+        ("{address: 127.0.0.1}", (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))),
+        ('{address: "[::1]:80"}', (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))),
+        ('{address: "[::ffff:127.0.0.1]"}', (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))),
+        ("{address: 127.0.0.1, callers: []}", ()),
+        ("{address: 0.0.0.0, callers: []}", ()),
+        (
+            '{address: 10.77.0.1, callers: [10.77.0.9, "fd00::/64"]}',
+            (IPv4Network("10.77.0.9/32"), IPv6Network("fd00::/64")),
+        ),
+        ("{socket: /run/x.sock}", ()),
+    ],
+)
+def test_callers_of_the_admin_address(
+    tmp_path: Path, admin: str, callers: tuple[IPv4Network | IPv6Network, ...]
+) -> None:
+    """Loopback is the default on loopback; elsewhere the file decides, and `[]` allows nobody."""
+    assert _read(tmp_path, f"{LEAST}\nadmin: {admin}").settings.admin.callers == callers
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ admin:
 """,
     "callers": """
 listen:
-  - address: 10.77.0.1          #! listen[0].callers: is required: which networks may talk to 10.77.0.1:80 ([] allows nobody)
-  - address: "[::]:80"          #! listen[1].callers: is required: which networks may talk to [::]:80 ([] allows nobody)
+  - address: 10.77.0.1          #! listen[0].callers: is required, because 10.77.0.1:80 is not a loopback address: list the networks that may talk to it ([] allows nobody)
+  - address: "[::]:80"          #! listen[1].callers: is required, because [::]:80 is not a loopback address: list the networks that may talk to it ([] allows nobody)
   - address: 127.0.0.1:80
     callers:                    #! listen[2].callers: has no value; leave the key out for the default, or write [] for an empty list
   - address: 10.77.0.2
@@ -348,6 +348,49 @@ log: {level: loud}              #! log.level: must be 'debug', 'info', 'warning'
 limits:
   new_connections_per_second: 0          #! limits.new_connections_per_second: must be 1 or more
   tls_handshakes_per_second: 1000001     #! limits.tls_handshakes_per_second: must be 1000000 or less
+""",
+    "admin callers off loopback": """
+admin:                          #! admin.callers: is required, because 10.77.0.1:9338 is not a loopback address: list the networks that may talk to it ([] allows nobody)
+  address: 10.77.0.1
+limits: {connections: 0}        #! limits.connections: must be 1 or more
+""",
+    "admin callers on all addresses": """
+admin:                          #! admin.callers: is required, because [::]:80 is not a loopback address: list the networks that may talk to it ([] allows nobody)
+  address: "[::]:80"
+""",
+    "admin callers without a value": """
+admin:
+  address: 127.0.0.1
+  callers:                      #! admin.callers: has no value; leave the key out for the default, or write [] for an empty list
+  hosts: 10.0.0.1               #! admin.hosts: must be a list
+""",
+    "admin callers that are no list": """
+admin:
+  address: 10.77.0.1
+  callers: 10.0.0.0/8           #! admin.callers: must be a list
+""",
+    "admin callers and hosts": """
+admin:
+  address: 10.77.0.1
+  callers:
+    - 10.77.0.9/16              #! admin.callers[0]: 10.77.0.9/16 has bits set behind its mask; write 10.77.0.0/16, or 10.77.0.9 for the one address
+    - 10.0.0.0/33               #! admin.callers[1]: '10.0.0.0/33' is not a network such as 10.77.0.0/16
+    - valid.example             #! admin.callers[2]: 'valid.example' is not a network such as 10.77.0.0/16
+    - fe80::/10                 #! admin.callers[3]: warning: link-local: a machine on another link may have the same address, and is taken for it
+    - 10.77.0.9
+  hosts:
+    - gw1.valid.example
+    - "gw1:9338"                #! admin.hosts[1]: 'gw1:9338' is neither an address nor a host name
+""",
+    "admin callers and hosts without an address": """
+admin:
+  callers: []                   #! admin.callers: has no effect without `address`: add admin.address, or remove this key
+  hosts: [gw1.valid.example]    #! admin.hosts: has no effect without `address`: add admin.address, or remove this key
+""",
+    "admin callers beside an address with a fault": """
+admin:
+  address: gw1:9338             #! admin.address: 'gw1:9338' is not ADDRESS:PORT such as 169.254.169.254:9338 or [fd00:ec2::254]:9338 (IPv6 in brackets, no host name)
+  callers: [10.77.0.0/16]
 """,
     "network": """
 listen:

@@ -27,7 +27,7 @@ ROWS: list[tuple[str, str, str, str]] = re.findall(
 SETTINGS = [row for row in ROWS if not row[0].startswith("providers.")]
 
 DEPENDS = {
-    "loopback, for a loopback address": {"listen[].callers", "people.listen[].callers"},
+    "loopback, for a loopback address": {"listen[].callers", "people.listen[].callers", "admin.callers"},
     "the only one": {"listen[].provider", "people.provider"},
     "the region's": {"aws.partition"},
 }

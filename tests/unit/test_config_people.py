@@ -197,7 +197,7 @@ people:
       mode: "0600"
       callers: []
     - address: localhost        #! people.listen[5].address: 'localhost' is not ADDRESS:PORT such as 169.254.169.254:443 or [fd00:ec2::254]:443 (IPv6 in brackets, no host name)
-    - address: 10.0.0.1         #! people.listen[6].callers: is required: which networks may talk to 10.0.0.1:443 ([] allows nobody) #! people.listen[6].tls: is required for 10.0.0.1:443: passwords and keys go over it
+    - address: 10.0.0.1         #! people.listen[6].callers: is required, because 10.0.0.1:443 is not a loopback address: list the networks that may talk to it ([] allows nobody) #! people.listen[6].tls: is required for 10.0.0.1:443: passwords and keys go over it
     - address: 127.0.0.1:2
       provider: x               #! people.listen[7].provider: unknown key; known here: address, callers, callers_except, group, hosts, mode, tls, unix
     - unix: ""                  #! people.listen[8].unix: must be one line of text, not an empty one

@@ -126,6 +126,8 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "audit.journal: false    # default",
         "admin.address: null    # default",
         "admin.socket: /run/x/admin.sock    # $RUNTIME_DIRECTORY",
+        "admin.callers: []    # default",
+        "admin.hosts: []    # default",
         "limits.connections: 256    # default",
         "limits.requests_per_second: 2000    # default",
         "limits.new_connections_per_second: 500    # default",
@@ -155,6 +157,18 @@ people:
 aws: {region: eu-central-1, console_duration: 3600}
 provider: {module: imds_proxy_providers.samples, class: NoAccountNoRoleProvider}
 """
+
+
+def test_the_callers_of_the_admin_address_are_shown(tmp_path: Path) -> None:
+    """Loopback where they are left out."""
+    text = CONFIGURATION + 'admin: {address: "[::1]:9338", hosts: [gw1.valid.example]}\n'
+    assert [line for line in _describe(tmp_path, text) if line.startswith("admin.")] == [
+        "admin.address: [::1]:9338    # a.yaml:23",
+        "admin.socket: null    # default",
+        "admin.callers[0]: 127.0.0.0/8    # default",
+        "admin.callers[1]: ::1/128    # default",
+        "admin.hosts[0]: gw1.valid.example    # a.yaml:23",
+    ]
 
 
 def test_the_listener_for_people_is_shown_as_it_is_written(tmp_path: Path) -> None:
@@ -248,11 +262,14 @@ def test_the_schema_knows_no_null(schema: dict[str, Any]) -> None:
     assert "null" not in json.dumps(schema)
 
 
-def test_the_schema_knows_the_rates(schema: dict[str, Any]) -> None:
-    """With their limits, so that an editor shows a bad value."""
+def test_the_schema_knows_the_rates_and_the_admin_callers(schema: dict[str, Any]) -> None:
+    """The default of `callers` depends on the address, so the schema has none."""
     rates = schema["$defs"]["LimitSettings"]["properties"]
     for key, default in (("new_connections_per_second", 500), ("tls_handshakes_per_second", 50)):
         assert {"default": default, "minimum": 1, "maximum": 1_000_000}.items() <= rates[key].items()
+    admin = schema["$defs"]["AdminSettings"]["properties"]
+    assert "default" not in admin["callers"]
+    assert admin["hosts"]["default"] == []
 
 
 def test_the_schema_shows_durations_as_they_are_written(schema: dict[str, Any]) -> None:
@@ -294,6 +311,7 @@ GOOD_PEOPLE = {"listen": [{"unix": "/run/people.sock", "mode": "0660"}], "identi
         {"people": GOOD_PEOPLE},
         {"people": GOOD_PEOPLE | {"identity": {"header": "X-User", "trusted": ["10.0.0.2", 33]}}},
         {"aws": {"console_duration": "8h"}},
+        {"admin": {"address": "10.77.0.1", "callers": ["10.77.0.9"], "hosts": ["gw1.valid.example"]}},
     ],
 )
 def test_the_schema_takes_what_the_program_takes(validator: Any, change: dict[str, Any]) -> None:
@@ -311,6 +329,7 @@ def test_the_schema_takes_what_the_program_takes(validator: Any, change: dict[st
         {"provider": {"type": "nothing"}},
         {"provider": {"type": "by_ip", "zzz": 1}},
         {"dns": {"recheck": "5 fortnights"}},
+        {"admin": {"address": "10.77.0.1", "callers": "10.77.0.9"}},
         {"limits": {"tls_handshakes_per_second": 0}},
         {"accounts": {"main": {"id": 123456789012}}},
         {"log": None},

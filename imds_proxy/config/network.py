@@ -30,6 +30,13 @@ class NetworkSettings(Section):
         description="Metadata address -> the listener that gets its packets, where this host only routes.",
     )
 
+    syn_rate: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="New connections per second of one source address; the firewall drops those beyond.",
+    )
+
     def taken_over_by(self, listener: SocketAddress) -> tuple[SocketAddress, ...]:
         """Return the addresses whose packets end at `listener`."""
         return tuple(address for address, target in self.take_over.items() if target == listener)

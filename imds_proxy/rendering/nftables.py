@@ -29,15 +29,23 @@ COUNTERS = {
     "excepted": "the sender is in callers_except",
     "not_a_caller": "the sender is not in callers",
     "too_far": "sent further away than hop_limit",
+    "too_fast": "new connections of one address beyond network.syn_rate",
     "no_listener": "to a metadata address, but to no listener there",
     "forwarded": "to a metadata address that this host did not have",
 }
-"""Every named counter, and which packets it counts. All but the first were dropped."""
+"""Every named counter, and which packets it counts. All but the first were dropped.
+
+`too_fast` is there only with `network.syn_rate`.
+"""
 
 INITIAL_HOPS = (64, 128, 255)
 """The time to live with which systems send: Linux, macOS and BSD; Windows; Solaris and network devices."""
 
 _METADATA_NETWORKS = (IPv4Network("169.254.0.0/16"), IPv6Network("fd00:ec2::/32"))
+
+_SYN_SOURCES = {4: "syn_sources4", 6: "syn_sources6"}
+_MAX_SYN_SOURCES = 65_535
+"""Size of each set of sources. The kernel does not meter further ones: their packets pass."""
 
 _HEAD = """\
 # The firewall before imds-proxy's listeners, made by `imds-proxy render nftables`: change the configuration
@@ -73,16 +81,37 @@ def render_table(settings: Settings) -> str:
     interfaces = _interfaces_of(settings)
     chains = [
         _chain("arriving", _arriving(doors, settings)),
-        *(_chain(door.chain, _judging(door, interfaces), str(door.listener.address)) for door in doors),
+        *(
+            _chain(
+                door.chain, _judging(door, interfaces, settings.network.syn_rate), str(door.listener.address)
+            )
+            for door in doors
+        ),
         _chain("nothing_else", _nothing_else(interfaces)),
     ]
     if settings.network.take_over:
         chains.append(_chain("taking_over", _taking_over(settings, interfaces)))
     chains += [_chain("forwarding", _forwarding(doors, settings)), _chain("answering", _answering(doors))]
+    is_metered = settings.network.syn_rate is not None
     counters = "".join(
-        f"    counter {name} {{}}{' ' * (16 - len(name))}# {text}\n" for name, text in COUNTERS.items()
+        f"    counter {name} {{}}{' ' * (16 - len(name))}# {text}\n"
+        for name, text in COUNTERS.items()
+        if is_metered or name != "too_fast"
     )
-    return f"{_HEAD}{counters}\n" + "\n".join(chains) + "}\n"
+    sets = "".join(f"{_source_set(version)}\n" for version in _SYN_SOURCES) if is_metered else ""
+    return f"{_HEAD}{counters}\n{sets}" + "\n".join(chains) + "}\n"
+
+
+def _source_set(version: int) -> str:
+    """Return a set of addresses that packets fill, each with its own rate."""
+    properties = (
+        f"type ipv{version}_addr",
+        f"size {_MAX_SYN_SOURCES}",
+        "flags dynamic,timeout",
+        "timeout 1m",
+    )
+    lines = [f"        {each}" for each in properties]
+    return "\n".join([f"    set {_SYN_SOURCES[version]} {{", *lines, "    }", ""])
 
 
 def _interfaces_of(settings: Settings) -> str:
@@ -117,7 +146,7 @@ def _arriving(doors: Sequence[_Door], settings: Settings) -> Iterator[str]:
         yield f"{_family(ip)} daddr {ip} goto nothing_else"
 
 
-def _judging(door: _Door, interfaces: str) -> Iterator[str]:
+def _judging(door: _Door, interfaces: str, syn_rate: int | None) -> Iterator[str]:
     listener = door.listener
     if listener.address.ip.is_loopback:
         yield _drop("wrong_interface")
@@ -138,7 +167,24 @@ def _judging(door: _Door, interfaces: str) -> Iterator[str]:
         if hops is not None:
             field = "ip ttl" if version == 4 else "ip6 hoplimit"
             yield f"{field} != {_set(_near(hops))} {_drop('too_far')}"
+        if syn_rate is not None:
+            yield _meter(version, syn_rate)
     yield "counter name let_in accept"
+
+
+def _meter(version: int, rate: int) -> str:
+    """Return the rule that drops an address's new connections beyond `rate` a second.
+
+    It comes after the other checks, so that only callers take up room in the set. It looks at TCP flags,
+    because the state of connections needs tracking, which a flood would fill up.
+    """
+    family = "ip" if version == 4 else "ip6"
+    is_new = "tcp flags & (fin | syn | rst | ack) == syn"
+    limit = f"limit rate over {rate}/second burst {rate} packets"
+    return (
+        f"meta nfproto ipv{version} {is_new} "
+        f"update @{_SYN_SOURCES[version]} {{ {family} saddr {limit} }} {_drop('too_fast')}"
+    )
 
 
 def _nothing_else(interfaces: str) -> Iterator[str]:

@@ -223,6 +223,34 @@ def test_answers_travel_no_further(site: Site, host: str) -> None:
     assert world.router.read_counter("watch", "loose") == 0
 
 
+@HOSTS
+def test_a_source_beyond_its_rate_loses_connections(site: Site, host: str, tmp_path: Path) -> None:
+    """With `syn_rate: 1` new connections of an address are dropped, while its neighbour gets one.
+
+    Both are in one /64, on one machine here, and each has a rate of its own.
+    """
+    world, near = site.world, site.world.near
+    network = {**_network(site, "eth0"), "syn_rate": 1}
+    world.guard(make_rules({**site.settings, "network": network}, tmp_path))
+    own, neighbour, length = (
+        (near.address, "10.77.1.200", 32) if "." in host else (near.address_v6, "fd77::1:200", 128)
+    )
+    near.namespace.configure(f"address add {neighbour}/{length} dev eth0{' nodad' if ':' in host else ''}")
+    try:
+        with ExitStack() as stack:
+            flood = [stack.enter_context(knocking(near, host, 80, source=own)) for _ in range(20)]
+            await_count(world, "too_fast")
+            assert _is_soon_connected(flood[0])
+            sock = stack.enter_context(knocking(near, host, 80, source=neighbour))
+            assert _is_soon_connected(sock)
+        metered = f"syn_sources{4 if '.' in host else 6}"
+        listed = world.gateway.run("nft", "list", "set", "inet", "imds_proxy", metered).stdout
+        assert f"{own} limit" in listed
+        assert f"{neighbour} limit" in listed
+    finally:
+        near.namespace.configure(f"address delete {neighbour}/{length} dev eth0")
+
+
 @CARRY
 @HOSTS
 def test_a_hop_limit_of_two_lets_in_two_hops(site: Site, host: str) -> None:

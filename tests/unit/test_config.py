@@ -93,7 +93,7 @@ def test_defaults(tmp_path: Path) -> None:
         },
         "hosts": {},
         "deny": (),
-        "network": {"interfaces": (), "device": "lo", "take_over": {}},
+        "network": {"interfaces": (), "device": "lo", "take_over": {}, "syn_rate": None},
         "tokens": {"key_file": None},
         "audit": {"file": "-", "journal": False},
         "admin": {"address": None, "socket": None, "callers": (), "hosts": ()},

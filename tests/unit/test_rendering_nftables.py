@@ -157,9 +157,40 @@ def test_a_loopback_listener_is_for_this_host_alone() -> None:
     assert chains["listener_1"] == ["counter name wrong_interface drop"]
 
 
+def test_new_connections_are_metered_by_source() -> None:
+    """After all other checks, by each family's own set; a listener on all addresses has both."""
+    network = {"interfaces": ["lan0"], "syn_rate": 200}
+    chains = rules_of({"address": "169.254.169.254"}, {"address": "[::]:8080"}, network=network)
+    meters = [
+        f"meta nfproto ipv{version} tcp flags & (fin | syn | rst | ack) == syn update @syn_sources{version} "
+        f"{{ {family} saddr limit rate over 200/second burst 200 packets }} counter name too_fast drop"
+        for version, family in ((4, "ip"), (6, "ip6"))
+    ]
+    assert chains["listener_1"][-2:] == [meters[0], "counter name let_in accept"]
+    assert [rule for rule in chains["listener_2"] if "@" in rule] == meters
+    others = [rules for name, rules in chains.items() if not name.startswith("listener_")]
+    assert not [rule for rules in others for rule in rules if "syn_sources" in rule]
+
+
+def test_the_sets_of_sources_forget_and_are_bounded() -> None:
+    """Each address is forgotten a minute after its last SYN. Without `syn_rate` there is no set."""
+    tree = {"listen": [{"address": "169.254.169.254", "callers": CALLERS, "provider": "machines"}]}
+    network = {"interfaces": ["lan0"]}
+    without = nftables.render_table(Settings.model_validate({**tree, "network": network}))
+    metered = nftables.render_table(Settings.model_validate({**tree, "network": {**network, "syn_rate": 5}}))
+    sets = re.findall(r"^    set (\w+) \{\n(.*?)^    \}", metered, flags=re.MULTILINE | re.DOTALL)
+    assert [(name, [line.strip() for line in lines.splitlines()]) for name, lines in sets] == [
+        (f"syn_sources{v}", [f"type ipv{v}_addr", "size 65535", "flags dynamic,timeout", "timeout 1m"])
+        for v in (4, 6)
+    ]
+    assert "syn" not in without
+    assert "too_fast" not in without
+
+
 def test_every_counter_is_used_and_every_drop_is_counted() -> None:
     """What is dropped can be read under the name of its reason."""
-    chains = rules_of({"address": "169.254.169.254", "callers_except": ["10.77.0.9"]})
+    network = {"interfaces": ["lan0"], "syn_rate": 200}
+    chains = rules_of({"address": "169.254.169.254", "callers_except": ["10.77.0.9"]}, network=network)
     rules = [rule for chain in chains.values() for rule in chain]
     used = {match for rule in rules for match in re.findall(r"counter name (\w+)", rule)}
     assert used == set(nftables.COUNTERS)

@@ -136,6 +136,7 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "network.interfaces: []    # default",
         "network.device: lo    # default",
         "network.take_over: {}    # default",
+        "network.syn_rate: null    # default",
         "log.level: debug    # a.yaml:22",
         f"provider.module: {SITE}    # a.yaml:6",
         "provider.class: Machines    # a.yaml:6",

@@ -153,8 +153,13 @@ def make_rules(settings: Mapping[str, object], folder: Path) -> str:
 
 
 @contextmanager
-def knocking(machine: Machine, host: str, port: int, *, hops: int | None = None) -> Iterator[socket.socket]:
-    """Begin a TCP connection from a machine and wait for nothing; `hops` is its packets' time to live."""
+def knocking(
+    machine: Machine, host: str, port: int, *, hops: int | None = None, source: str | None = None
+) -> Iterator[socket.socket]:
+    """Begin a TCP connection from a machine and wait for nothing.
+
+    `hops` is its packets' time to live, `source` one of the machine's addresses.
+    """
     family = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6
     with machine.namespace.entered():
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -163,6 +168,8 @@ def knocking(machine: Machine, host: str, port: int, *, hops: int | None = None)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
         elif hops is not None:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+        if source is not None:
+            sock.bind((source, 0))
         sock.setblocking(False)
         assert sock.connect_ex((host, port)) == errno.EINPROGRESS
         yield sock

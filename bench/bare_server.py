@@ -10,6 +10,7 @@ import sys
 from aiohttp import web
 
 from bench.loops import known_loops, run_on
+from bench.wire import LIST_PATH, TOKEN_PATH
 
 DOCUMENT = {
     "Code": "Success",
@@ -22,16 +23,28 @@ DOCUMENT = {
 }
 """As long as what the daemon hands out."""
 
-PATH = "/latest/meta-data/iam/security-credentials/bench-r000"
+_TOKEN = "T" * 56
+_ROLE = "bench-r000"
+PATH = LIST_PATH + _ROLE
 
 
-async def _answer(_request: web.Request) -> web.Response:
+async def _answer_token(_request: web.Request) -> web.Response:
+    return web.json_response(_TOKEN)
+
+
+async def _answer_list(_request: web.Request) -> web.Response:
+    return web.json_response(_ROLE)
+
+
+async def _answer_role(_request: web.Request) -> web.Response:
     return web.json_response(DOCUMENT)
 
 
 async def _serve() -> None:
     application = web.Application()
-    application.router.add_get("/latest/meta-data/iam/security-credentials/{role}", _answer)
+    application.router.add_put(TOKEN_PATH, _answer_token)
+    application.router.add_get(LIST_PATH, _answer_list)
+    application.router.add_get(LIST_PATH + "{role}", _answer_role)
     # The access log alone would take as long as half the request: without it the yardstick is longer.
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()

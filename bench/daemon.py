@@ -18,7 +18,7 @@ from bench.processes import ServerProcess, running
 from bench.sts_stand_in import SecurityTokenService, security_token_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 Session = Literal["shared", "per-caller"]
 
@@ -31,7 +31,13 @@ BY_IP: Mapping[str, object] = {
 }
 
 NO_LIMITS: Mapping[str, int] = {"connections": 10_000, "requests_per_second": 1_000_000}
-"""So high that they limit nobody."""
+"""The `limits` of every item that measures without them, so high that they limit nobody."""
+
+DEFAULT_LIMITS: Mapping[str, int] = {}
+"""The `limits` that the daemon has when the configuration names none."""
+
+LOOPBACK: Sequence[Mapping[str, object]] = ({"address": "127.0.0.1:0", "callers": ["127.0.0.0/8"]},)
+"""The `listen` of every item without listeners of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +63,31 @@ async def daemon(
     loop: Loop = "uvloop",
     provider: Mapping[str, object] = BY_IP,
     limits: Mapping[str, int] = NO_LIMITS,
+    listen: Sequence[Mapping[str, object]] = LOOPBACK,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ServerProcess]:
     """Run `imds-proxy serve` in front of the stand-ins until the block ends.
 
     The daemon takes uvloop by itself where it is installed; `loop="asyncio"` says not to.
     """
-    environment = {"IMDS_PROXY_EVENT_LOOP": "asyncio"} if loop == "asyncio" else {}
+    variables = dict(environment or {})
+    if loop == "asyncio":
+        variables["IMDS_PROXY_EVENT_LOOP"] = "asyncio"
     with tempfile.TemporaryDirectory(prefix="imds-proxy-bench-") as name:
         folder = Path(name)
         settings = _settings(folder, behind, session) | {
             "providers": {"machines": dict(provider)},
             "limits": dict(limits),
+            "listen": [dict(listener) for listener in listen],
         }
         config = folder / "imds-proxy.yaml"
         config.touch(mode=0o600)  # it has a secret in it; the daemon refuses one that others can read
         config.write_text(yaml.safe_dump(settings, sort_keys=False))
-        environment |= {"STATE_DIRECTORY": name, "RUNTIME_DIRECTORY": name}
+        variables |= {"STATE_DIRECTORY": name, "RUNTIME_DIRECTORY": name}
         command = [_program(), "serve", "--config", str(config)]
-        async with running("imds-proxy", command, log=folder / "log", environment=environment) as server:
+        async with running(
+            "imds-proxy", command, log=folder / "log", environment=variables, listeners=len(listen)
+        ) as server:
             yield server
 
 
@@ -84,7 +97,6 @@ def _program() -> str:
 
 def _settings(folder: Path, behind: StandIns, session: Session) -> dict[str, object]:
     return {
-        "listen": [{"address": "127.0.0.1:0", "callers": ["127.0.0.0/8"]}],
         "accounts": {"main": {"id": "000123456789"}},
         "aws": {
             "region": "eu-central-1",

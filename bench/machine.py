@@ -40,6 +40,11 @@ def take_load_core() -> None:
     os.sched_setaffinity(0, {load_core()})
 
 
+def take_all_cores() -> None:
+    """Give this process all cores again that the benchmark was given."""
+    os.sched_setaffinity(0, _cores())
+
+
 def raise_file_limit() -> int:
     """Raise the number of files this process and its children may have open as far as allowed; return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

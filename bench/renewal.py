@@ -13,11 +13,10 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from bench import report
-from bench.callers import caller_address
 from bench.client import connect
 from bench.daemon import daemon, stand_ins
 from bench.machine import Scale
-from bench.rounds import Served, serve
+from bench.rounds import Served, serve, serve_fleet
 from bench.sts_stand_in import an_hour_from_now
 from bench.wire import LIST_PATH, Answer, get_request
 
@@ -28,7 +27,6 @@ _PROMISED = 25 * 60
 """Seconds to live that every hand-out should have while STS answers."""
 _SPREAD = _PROMISED // 10
 """Sessions of less than an hour are renewed 25 minutes before their end, or up to 10 % earlier."""
-_STARTING = 32  # callers in their first round at once
 _SPANS = 10
 
 
@@ -96,7 +94,7 @@ async def run(scale: Scale) -> None:
         common_end = round(time.time() + plan.filling + plan.quiet + _SPREAD + _PROMISED)
         first_due = time.monotonic() + (common_end - _SPREAD - _PROMISED - time.time())
         behind.sts.expiry_of = lambda: common_end
-        fleet = await _serve_fleet(server.port, plan.sessions)
+        fleet = await serve_fleet(server.port, plan.sessions)
         behind.sts.expiry_of = an_hour_from_now
         filled = time.monotonic()
         watch = _Watch()
@@ -106,22 +104,6 @@ async def run(scale: Scale) -> None:
             group.create_task(_ask_for_fleet(server.port, fleet, watch, plan.asked_every, end))
     renewals = [called - first_due for called in behind.sts.call_times if called >= filled]
     _write_results(watch, renewals, quiet=(filled, first_due), due=(first_due, end))
-
-
-async def _serve_fleet(port: int, count: int) -> list[tuple[str, Served]]:
-    """Serve `count` callers their first round, a few at a time; return each address with what it got."""
-    indices = iter(range(count))
-    fleet: list[tuple[str, Served]] = []
-
-    async def serve_some() -> None:
-        for index in indices:
-            source = caller_address(index)
-            fleet.append((source, await serve(port, source)))
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_STARTING):
-            group.create_task(serve_some())
-    return fleet
 
 
 async def _ask_politely(port: int, served: Served, watch: _Watch, pause: float, end: float) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from bench.callers import caller_address
 from bench.client import Connection, connect
 from bench.wire import LIST_PATH, Answer, get_request, token_request
 
@@ -15,6 +16,7 @@ PAUSE = 1.0
 """Seconds until a patient SDK asks again."""
 
 STEPS = ("TOKEN", "LIST", "ROLE")
+_AT_ONCE = 32  # callers of a fleet in their first round at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +124,19 @@ async def serve(port: int, source: str, *, limit: float = 15.0) -> Served:
             return await caller.serve()
     except TimeoutError:
         raise TimeoutError(f"{source} was not served within {limit:.0f} s: {caller.failures}") from None
+
+
+async def serve_fleet(port: int, count: int) -> list[tuple[str, Served]]:
+    """Serve `count` callers their first round, a few at a time; return each address with what it got."""
+    indices = iter(range(count))
+    fleet: list[tuple[str, Served]] = []
+
+    async def serve_some() -> None:
+        for index in indices:
+            source = caller_address(index)
+            fleet.append((source, await serve(port, source)))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_AT_ONCE):
+            group.create_task(serve_some())
+    return fleet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TOKEN_PATH = "/latest/api/token"  # noqa: S105 - a path
 LIST_PATH = "/latest/meta-data/iam/security-credentials/"
 _HEAD_END = b"\r\n\r\n"
 
@@ -18,11 +19,13 @@ class Answer:
 
 def token_request(port: int) -> bytes:
     """Return the bytes of a TOKEN request, good for six hours, as boto3 sends it."""
+    return token_head(f"127.0.0.1:{port}") + b"Content-Length: 0\r\n\r\n"
+
+
+def token_head(authority: str) -> bytes:
+    """Return a TOKEN request without the header of its body and the blank line that ends the head."""
     return (
-        "PUT /latest/api/token HTTP/1.1\r\n"
-        f"Host: 127.0.0.1:{port}\r\n"
-        "x-aws-ec2-metadata-token-ttl-seconds: 21600\r\n"
-        "Content-Length: 0\r\n\r\n"
+        f"PUT {TOKEN_PATH} HTTP/1.1\r\nHost: {authority}\r\nx-aws-ec2-metadata-token-ttl-seconds: 21600\r\n"
     ).encode()
 
 

@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import chain, cycle, repeat
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -204,9 +204,10 @@ _STREAMS: Mapping[Stream, Callable[[Target], Iterator[bytes]]] = {
 }
 
 
+@cache
 def _client_hello() -> bytes:
-    """Return a ClientHello: the server must sign for it, whoever sends it needs no arithmetic."""
-    context = ssl.create_default_context()
+    """Return a ClientHello. The server must sign its answer; the sender computes nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
     try:

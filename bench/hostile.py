@@ -109,11 +109,14 @@ async def _run(scale: Scale, *, has_ipv6: bool) -> None:
         "inside or outside the listener's `callers`. The polite caller asks for its role at "
         f"{RATE:g} requests/s, each {_NEW_EVERY}th time on a new connection, {seconds:g} s for each row; its "
         "latency counts from when its request was due. Each row has a daemon of its own with its default "
-        "limits. `silence` is the longest time between two watchdog messages. "
-        "Wanted: no request lost (failed 0), a p99 at most three times the quiet one and at most 50 ms, "
-        f"RSS below 300 MiB, no silence of {WATCHDOG_SECONDS:g} s.",
+        "limits. `load late` is the p99 of how late the polite caller's own process was, `silence` the "
+        "longest time between two watchdog messages. Wanted: no request lost (failed 0), a p99 at most "
+        "three times the quiet one and at most 50 ms, RSS below 300 MiB, no silence of "
+        f"{WATCHDOG_SECONDS:g} s.",
     )
-    table = report.Table(("neighbour", "from", "addresses", *polite.COLUMNS, "RSS MiB", "silence s"))
+    table = report.Table(
+        ("neighbour", "from", "addresses", *polite.COLUMNS, "load late ms", "RSS MiB", "silence s")
+    )
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imds-proxy-bench-")))
         row = _Row(await stack.enter_async_context(stand_ins()), folder, _make_certificate(folder), seconds)
@@ -183,7 +186,8 @@ class _Row:
 
     def cells(self, felt: Felt, quiet: Felt) -> list[str]:
         """Return the figures of the row that was measured last."""
-        return [*felt.cells(quiet.p99), f"{self.resident:.0f}", f"{self.silence:.1f}"]
+        late = report.milliseconds(report.percentile(felt.delays, 99))
+        return [*felt.cells(quiet.p99), late, f"{self.resident:.0f}", f"{self.silence:.1f}"]
 
     def _listeners(self) -> Sequence[Mapping[str, object]]:
         plain = {"address": "[::]:0", "callers": _CALLERS}

@@ -13,11 +13,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from cachetools import LRUCache
-
 from imds_proxy.audit_outputs import FILE_MODE, Destination, JournalCopies, open_output
 from imds_proxy.audit_records import Line
 from imds_proxy.errors import FederationError
+from imds_proxy.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +52,7 @@ class Audit:
         self._clock = clock
         self._on_error = on_error
         self._waiting: deque[Line] = deque()
-        self._collapsed: LRUCache[tuple[str | None, ...], _Collapsed] = LRUCache(_MOST_COLLAPSED)
+        self._collapsed: Recent[tuple[str | None, ...], _Collapsed] = Recent(_MOST_COLLAPSED)
         self._wake = threading.Event()
         self._reopen = False
         self._closing = threading.Event()

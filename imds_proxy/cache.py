@@ -10,10 +10,9 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Protocol
 
-from cachetools import LRUCache
-
 from imds_proxy import freshness
 from imds_proxy.errors import AWSError, Refusal, Trouble
+from imds_proxy.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +25,11 @@ _MOST_RENEWALS = 8
 """Renewals behind the callers' back at a time: they must not keep new callers waiting."""
 
 _SHORTEST_SLEEP = 0.1
+"""Seconds between two looks at all entries, so that ten thousand that fall due one by one cost little."""
+
 _LONGEST_SLEEP = 3600.0
+
+NEVER = float("inf")
 
 
 class CredentialSource(Protocol):
@@ -52,7 +55,7 @@ class Entry:
         "session",
         "short_renewals",
         "source",
-        "timer",
+        "wake_at",
     )
 
     def __init__(self, session: RoleSession, source: CredentialSource) -> None:
@@ -74,7 +77,8 @@ class Entry:
         self.failures = 0
         self.failed_at = 0.0
         """Monotonic seconds."""
-        self.timer: asyncio.TimerHandle | None = None
+        self.wake_at = NEVER
+        """When the cache looks at it again: to renew it, to try again or to drop it. Monotonic seconds."""
 
 
 class CredentialCache:
@@ -91,9 +95,13 @@ class CredentialCache:
         self._clock = clock
         self._on_renewal_refused = on_renewal_refused
         self._spread = spread
-        self._entries: LRUCache[RoleSession, Entry] = LRUCache(most_entries)
+        self._entries: Recent[RoleSession, Entry] = Recent(most_entries)
         self._renewals = asyncio.Semaphore(_MOST_RENEWALS)
         self._flights: set[asyncio.Task[None]] = set()
+        # One timer for all: a timer per entry costs more memory than the credentials it is for, and would
+        # keep an entry alive that the LRU has pushed out.
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = NEVER
 
     @property
     def size(self) -> int:
@@ -179,13 +187,12 @@ class CredentialCache:
         """Drop an entry and what it holds."""
         if self._entries.get(entry.session) is entry:
             del self._entries[entry.session]
-        if entry.timer is not None:
-            entry.timer.cancel()
 
     async def close(self) -> None:
-        """Cancel the timers and the flights."""
-        for entry in list(self._entries.values()):
-            self.forget(entry)
+        """Drop all entries, cancel the timer and the flights."""
+        self._entries.clear()
+        if self._timer is not None:
+            self._timer.cancel()
         for flight in list(self._flights):
             flight.cancel()
         await asyncio.gather(*self._flights, return_exceptions=True)
@@ -258,9 +265,7 @@ class CredentialCache:
             self._start(entry, in_background=True)
 
     def _set_timer(self, entry: Entry) -> None:
-        """Wake up for the renewal, for another try, or to drop what has come to its end."""
-        if entry.timer is not None:
-            entry.timer.cancel()
+        """Look at an entry again when it is to be renewed, tried again or dropped."""
         now, wall = self._clock.monotonic(), self._clock.wall()
         quiet = self._quiet_until(entry, in_background=True) - now
         if entry.credentials is None:
@@ -270,11 +275,31 @@ class CredentialCache:
         else:
             pause = entry.credentials.expiry - wall
         # A wall clock that is set makes any long pause wrong, so none is longer than an hour.
-        pause = min(max(pause, _SHORTEST_SLEEP), _LONGEST_SLEEP)
-        entry.timer = asyncio.get_running_loop().call_later(pause, self._wake, entry)
+        entry.wake_at = now + min(max(pause, _SHORTEST_SLEEP), _LONGEST_SLEEP)
+        self._ring_by(entry.wake_at)
+
+    def _ring_by(self, time: float) -> None:
+        """Set the one timer to `time` (monotonic seconds) where it would go off later."""
+        if time >= self._rings_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings_at = time
+        pause = max(time - self._clock.monotonic(), _SHORTEST_SLEEP)
+        self._timer = asyncio.get_running_loop().call_later(pause, self._wake_due)
+
+    def _wake_due(self) -> None:
+        """Look at the entries that are due, and set the timer for the next of the others."""
+        self._timer, self._rings_at = None, NEVER
+        now = self._clock.monotonic()
+        due = [entry for entry in self._entries.values() if entry.wake_at <= now]
+        for entry in due:
+            entry.wake_at = NEVER
+            self._wake(entry)
+        self._ring_by(min((entry.wake_at for entry in self._entries.values()), default=NEVER))
 
     def _wake(self, entry: Entry) -> None:
-        if entry.flight is not None or self._entries.get(entry.session) is not entry:
+        if entry.flight is not None:
             return
         if self.usable(entry, least=0) is None:
             self.forget(entry)

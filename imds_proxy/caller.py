@@ -15,11 +15,10 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cachetools import LRUCache
-
 from imds_proxy.errors import Refusal, RefusalKind, ResolutionError, Trouble
 from imds_proxy.lookup_queue import LookupQueue
 from imds_proxy.names import AllowedDomains, host_name
+from imds_proxy.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,8 +102,8 @@ class Identities:
         self._queue = LookupQueue()
         # Apart, so that nobody who has many addresses and no name pushes out those who have one: a name
         # that was confirmed before is what serves when DNS fails.
-        self._confirmed: LRUCache[Key, Identity] = LRUCache(MOST_IDENTITIES)
-        self._nameless: LRUCache[Key, Identity] = LRUCache(MOST_IDENTITIES)
+        self._confirmed: Recent[Key, Identity] = Recent(MOST_IDENTITIES)
+        self._nameless: Recent[Key, Identity] = Recent(MOST_IDENTITIES)
         self._flights: dict[Key, asyncio.Task[Identity]] = {}
         self._forgotten_flights: set[asyncio.Task[Identity]] = set()
         self._observe = observe
@@ -185,7 +184,7 @@ class Identities:
         keeps, drops = self._nameless, self._confirmed
         if identity.names:
             keeps, drops = drops, keeps
-        drops.pop(key, None)
+        drops.pop(key)
         keeps[key] = identity
 
     def _is_fresh(self, identity: Identity, not_before: float) -> bool:

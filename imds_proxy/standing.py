@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cachetools import LRUCache
-
 from imds_proxy.caller import NEVER
+from imds_proxy.recent import Recent
 
 if TYPE_CHECKING:
     import asyncio
@@ -63,8 +62,8 @@ class Standings:
 
     def __init__(self) -> None:
         # Apart, so that nobody who has many addresses and no grant pushes out those who have one.
-        self._granted = _Shelf(MOST_STANDINGS)
-        self._others = _Shelf(MOST_STANDINGS)
+        self._granted: Recent[Key, Standing] = Recent(MOST_STANDINGS, on_drop=_retire)
+        self._others: Recent[Key, Standing] = Recent(MOST_STANDINGS, on_drop=_retire)
 
     def __len__(self) -> int:
         return len(self._granted) + len(self._others)
@@ -85,7 +84,7 @@ class Standings:
         if standing.verdict is not None and standing.verdict.session is not None:
             keeps, drops = drops, keeps
         key = standing.address, standing.workload
-        drops.pop(key, None)
+        drops.pop(key)
         keeps[key] = standing
 
     def current(self) -> Iterator[Standing]:
@@ -96,19 +95,16 @@ class Standings:
     def drop(self, standing: Standing) -> None:
         """Forget one of them, as `retire` forgets all."""
         for shelf in (self._granted, self._others):
-            shelf.pop((standing.address, standing.workload), None)
-        standing.is_current = False
+            shelf.pop((standing.address, standing.workload))
+        _retire(standing)
 
     def retire(self) -> None:
         """Forget all; whoever holds a standing learns by `is_current` that it no longer counts."""
         for shelf in (self._granted, self._others):
             for standing in shelf.values():
-                standing.is_current = False
+                _retire(standing)
             shelf.clear()
 
 
-class _Shelf(LRUCache["Key", Standing]):
-    def popitem(self) -> tuple[Key, Standing]:
-        key, standing = super().popitem()
-        standing.is_current = False
-        return key, standing
+def _retire(standing: Standing) -> None:
+    standing.is_current = False

@@ -32,8 +32,14 @@ _NOT_FOUND = b"""\
 NOT_FOUND_PAGE = render_page(404, _NOT_FOUND, Content_Type="text/html")
 
 
+MOST_PAGES = 1000
+"""So many pages are kept, of each kind. A page takes more memory than the credentials in it and is quickly made
+anew, and where each caller has credentials of its own, an SDK asks for them once and again near their end.
+"""
+
+
 class CredentialPages:
-    """The page of each set of credentials, made once and dropped together with them."""
+    """The pages of the newest credentials, dropped together with them."""
 
     def __init__(self) -> None:
         self._plain: WeakKeyDictionary[Credentials, Page] = WeakKeyDictionary()
@@ -49,6 +55,8 @@ class CredentialPages:
         pages = self._extended if is_extended else self._plain
         page = pages.get(credentials)
         if page is None:
+            if len(pages) >= MOST_PAGES:
+                del pages[next(iter(pages))]
             body = render_credentials(credentials, is_extended=is_extended)
             page = pages[credentials] = render_ok(body, credentials.received)
         return page

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from dataclasses import fields
 
 import pytest
@@ -102,6 +104,32 @@ async def test_the_number_of_entries_is_bounded() -> None:
     vault.entry(names[0])
     await vault.fetch(names[2])
     assert vault.cache.size == 2
+    assert [vault.cache.find(name) is not None for name in names] == [True, False, True]
+
+
+@in_virtual_time
+async def test_what_makes_room_is_let_go() -> None:
+    """Credentials that made room for others leave memory at once: no timer holds them to their end."""
+    vault = Vault(most_entries=1)
+    credentials = await vault.fetch()
+    assert credentials is not None
+    gone = weakref.ref(credentials)
+    del credentials
+    await vault.fetch(role_session(session_name="host2"))
+    gc.collect()
+    assert gone() is None
+
+
+@in_virtual_time
+async def test_looking_at_all_is_not_asking() -> None:
+    """The gauge of the soonest end leaves the order as it is in which role sessions make room."""
+    vault = Vault(most_entries=2)
+    names = [role_session(session_name=f"host{number}") for number in range(3)]
+    await vault.fetch(names[0])
+    await vault.fetch(names[1])
+    vault.entry(names[0])
+    vault.cache.soonest_expiry()
+    await vault.fetch(names[2])
     assert [vault.cache.find(name) is not None for name in names] == [True, False, True]
 
 

@@ -61,7 +61,7 @@ NO_LIMITS = {
     "IPV4_SHIFT",  # the networks /28 and /64
     "IPV6_SHIFT",
     "FILE_MODE",  # of the audit file
-    "NEVER",  # a time before all others
+    "NEVER",  # a time before all others, or after all
     "MOST_DECODINGS",  # of an odd URL, until it is refused
     "OK",  # a status
     "OVERFLOW_UID",  # stands for all users without a number here

@@ -110,6 +110,20 @@ def test_identity(account_id: str | None) -> None:
     assert len(values) == 15
 
 
+def test_the_number_of_pages_is_bounded() -> None:
+    """Too many credentials: the page made longest ago goes, and is made again when it is asked for."""
+    pages = documents.CredentialPages()
+    first, *others = (make_credentials() for _ in range(documents.MOST_PAGES + 1))
+    page = pages.page_of(first)
+    for credentials in others:
+        pages.page_of(credentials)
+    assert pages.size == documents.MOST_PAGES
+    assert pages.page_of(others[-1]) is pages.page_of(others[-1])
+    again = pages.page_of(first)
+    assert again is not page
+    assert again == page
+
+
 def test_pages_end_with_their_credentials() -> None:
     """A page is made once and dropped together with its credentials: nothing keeps dead secrets."""
     pages = documents.CredentialPages()

@@ -47,7 +47,8 @@ class Finding:
     name: str
     is_allowed: bool
     is_confirmed: bool
-    note: str
+    note: str | None = None
+    """What became of it where that does not follow from whether it leads back to the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +237,7 @@ class Identities:
             if isinstance(answer, BaseException):
                 raise answer
             is_confirmed = address in answer.addresses
-            note = f"leads back to {address}" if is_confirmed else f"does not lead back to {address}"
-            findings.append(Finding(name, is_allowed=True, is_confirmed=is_confirmed, note=note))
+            findings.append(Finding(name, is_allowed=True, is_confirmed=is_confirmed))
             if is_confirmed:
                 ttl = min(ttl, answer.ttl)
         names = tuple(sorted(finding.name for finding in findings if finding.is_confirmed))

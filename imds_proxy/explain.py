@@ -11,6 +11,7 @@ from imds_proxy.errors import Refusal, Trouble
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from imds_proxy.caller import Finding
     from imds_proxy.clock import Clock
     from imds_proxy.model import IPAddress
     from imds_proxy.sts import Sts
@@ -86,7 +87,7 @@ async def explain(
             reason = "no listener decides by this address: name the workload with --workload"
         return Explanation(str(address), "refused", reason, (*steps, f"refused: {reason}"))
     verdict = await door.judge.decide(address, clock.monotonic(), workload)
-    steps += _steps_of(verdict, door)
+    steps += _steps_of(address, verdict, door)
     explanation = _conclude(address, verdict, steps)
     if verdict.session is None or sts is None:
         return explanation
@@ -109,13 +110,13 @@ def _find_door(
     return None
 
 
-def _steps_of(verdict: Verdict, door: Door) -> list[str]:
+def _steps_of(address: IPAddress, verdict: Verdict, door: Door) -> list[str]:
     steps = [f"provider {door.judge.name} decides"]
     identity = verdict.identity
     if identity is None:
         steps.append("names: the provider asked for none")
         return steps
-    steps += [f"name {finding.name}: {finding.note}" for finding in identity.findings]
+    steps += [f"name {finding.name}: {_note_of(finding, address)}" for finding in identity.findings]
     if identity.is_stale:
         steps.append(f"DNS fails now ({identity.failure}): the last confirmed names count on")
     elif identity.failure is not None:
@@ -125,6 +126,12 @@ def _steps_of(verdict: Verdict, door: Door) -> list[str]:
     if identity.names:
         steps.append(f"confirmed: {', '.join(identity.names)}")
     return steps
+
+
+def _note_of(finding: Finding, address: IPAddress) -> str:
+    if finding.note is not None:
+        return finding.note
+    return f"leads back to {address}" if finding.is_confirmed else f"does not lead back to {address}"
 
 
 def _conclude(address: IPAddress, verdict: Verdict, steps: list[str]) -> Explanation:

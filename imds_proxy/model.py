@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 IPAddress = IPv4Address | IPv6Address
@@ -78,7 +79,13 @@ class RoleSession:
     @property
     def role_name(self) -> str:
         """The role's name, without its path."""
-        return self.role_arn.rpartition("/")[2]
+        return _role_of(self.role_arn)
+
+
+@lru_cache(maxsize=4096)
+def _role_of(arn: str) -> str:
+    """Return the name of the role that an ARN is for; callers of one role share one text."""
+    return arn.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html (RoleName) and
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html (RoleSessionName) write
@@ -19,6 +20,9 @@ _MARK_DIGITS = 16
 _ENDS_IN_MARK = re.compile(rf"=[0-9a-f]{{{_MARK_DIGITS}}}\Z")
 
 _INSTANCE_ID_DIGITS = 17
+
+_KNOWN_ROLES = 4096
+"""So many ARNs are kept to be used again: ten thousand callers have a few hundred roles."""
 
 _SERVICE_DOMAINS = {
     "aws": "amazonaws.com",
@@ -40,6 +44,7 @@ def is_role_name(text: str) -> bool:
     return _ROLE_NAME.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=_KNOWN_ROLES)
 def role_arn(partition: str, account_id: str, path: str, role: str) -> str:
     """Return the ARN of a role; `path` begins and ends with a slash (IAM user guide, "IAM ARNs")."""
     return f"arn:{partition}:iam::{account_id}:role{path}{role}"

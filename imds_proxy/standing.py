@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
     from imds_proxy.verdict import Verdict
 
-    Key = tuple[IPAddress, str | None]
+    Key = IPAddress | tuple[IPAddress, str]
 
 MOST_STANDINGS = 32_768
 """With a grant; and as many without one."""
@@ -70,7 +70,7 @@ class Standings:
 
     def of(self, address: IPAddress, workload: str | None = None) -> Standing:
         """Return what is known of the caller at `address`, or of the workload that asks from there."""
-        key = address, workload
+        key = _key(address, workload)
         standing = self._granted.get(key) or self._others.get(key)
         if standing is None:
             standing = self._others[key] = Standing(address, workload)
@@ -83,7 +83,7 @@ class Standings:
         keeps, drops = self._others, self._granted
         if standing.verdict is not None and standing.verdict.session is not None:
             keeps, drops = drops, keeps
-        key = standing.address, standing.workload
+        key = _key(standing.address, standing.workload)
         drops.pop(key)
         keeps[key] = standing
 
@@ -95,7 +95,7 @@ class Standings:
     def drop(self, standing: Standing) -> None:
         """Forget one of them, as `retire` forgets all."""
         for shelf in (self._granted, self._others):
-            shelf.pop((standing.address, standing.workload))
+            shelf.pop(_key(standing.address, standing.workload))
         _retire(standing)
 
     def retire(self) -> None:
@@ -104,6 +104,10 @@ class Standings:
             for standing in shelf.values():
                 _retire(standing)
             shelf.clear()
+
+
+def _key(address: IPAddress, workload: str | None) -> Key:
+    return address if workload is None else (address, workload)
 
 
 def _retire(standing: Standing) -> None:

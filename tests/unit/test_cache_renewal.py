@@ -166,6 +166,28 @@ async def test_a_long_life_again() -> None:
 
 
 @in_virtual_time
+async def test_each_at_its_own_time() -> None:
+    """Sessions that came at different times are renewed or dropped each at its time, in whatever order."""
+    vault = Vault()
+    long, short, unasked = (role_session(session_name=name) for name in ("long", "short", "unasked"))
+    for session, lifetime in ((long, 12 * HOUR), (short, HOUR), (unasked, 50 * MINUTE)):
+        vault.sts.lifetime = lifetime
+        await vault.fetch(session)
+    vault.entry(long)
+    vault.entry(short)
+    vault.sts.lifetime = HOUR
+    await asyncio.sleep(29 * MINUTE)
+    assert vault.sts.calls == [long, short, unasked]
+    await asyncio.sleep(2 * MINUTE)
+    assert vault.sts.calls[3:] == [short]
+    await asyncio.sleep(20 * MINUTE)
+    held = [session for session in (long, short, unasked) if vault.cache.find(session)]
+    assert held == [long, short]
+    await asyncio.sleep(11 * HOUR)
+    assert vault.sts.calls[4:] == [long]
+
+
+@in_virtual_time
 async def test_many_fall_due_together() -> None:
     """Eight renewals at a time, and a new caller does not wait behind them."""
     vault = Vault()

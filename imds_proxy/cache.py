@@ -98,8 +98,8 @@ class CredentialCache:
         self._entries: Recent[RoleSession, Entry] = Recent(most_entries)
         self._renewals = asyncio.Semaphore(_MOST_RENEWALS)
         self._flights: set[asyncio.Task[None]] = set()
-        # One timer for all: a timer per entry costs more memory than the credentials it is for, and would
-        # keep an entry alive that the LRU has pushed out.
+        # One timer for all: a timer per entry takes half the memory of the credentials it is for, and keeps
+        # an entry alive that has made room for others.
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = NEVER
 

@@ -14,8 +14,8 @@ Value = TypeVar("Value")
 class Recent(Generic[Key, Value]):
     """Dictionary that keeps the `most` values that were set or asked for last.
 
-    It needs half the memory of cachetools' LRUCache. Looking through the values does not count as asking for
-    them, and must not be mixed with `get`.
+    It needs less than half the memory of cachetools' LRUCache. Looking through the values does not count as
+    asking for them, and must not be mixed with `get`.
     """
 
     __slots__ = ("_most", "_on_drop", "_values")

@@ -43,8 +43,7 @@ def installed_daemon() -> tuple[Path, ...]:
     with (_CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may want them at once
         project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
-        extras = project["optional-dependencies"]
-        needed, directory = [*project["dependencies"], *extras["uvloop"]], extras["ldap"]
+        needed, directory = project["dependencies"], project["optional-dependencies"]["ldap"]
         version = _run([str(SYSTEM_PYTHON), "--version"])
         below = _CACHE / f"needed-{_digest([version.encode(), *(r.encode() for r in needed + directory)])}"
         if not below.exists():

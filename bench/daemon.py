@@ -30,7 +30,12 @@ BY_IP: Mapping[str, object] = {
     "rule": {"pattern": HOST_PATTERN, "role": "{role}"},
 }
 
-NO_LIMITS: Mapping[str, int] = {"connections": 10_000, "requests_per_second": 1_000_000}
+NO_LIMITS: Mapping[str, int] = {
+    "connections": 10_000,
+    "requests_per_second": 1_000_000,
+    "new_connections_per_second": 1_000_000,
+    "tls_handshakes_per_second": 1_000_000,
+}
 """The `limits` of every item that measures without them, so high that they limit nobody."""
 
 DEFAULT_LIMITS: Mapping[str, int] = {}

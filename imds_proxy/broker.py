@@ -71,6 +71,10 @@ class Broker:
         """Return what is known of the caller at `address`, or of the workload that asks from there."""
         return self._standings.of(address, workload)
 
+    def find(self, address: IPAddress, workload: str | None = None) -> Standing | None:
+        """Return what is known of a caller, None: nothing."""
+        return self._standings.find(address, workload)
+
     def known(self) -> Iterator[Standing]:
         """Yield what is known of each caller."""
         return self._standings.current()
@@ -103,6 +107,19 @@ class Broker:
             # While boto3 is still being imported a hold would only make a restart look longer.
             await self._improve_credentials(entry, deadline)
 
+    def prepare_at_once(self, standing: Standing) -> bool:
+        """TOKEN, the common case: tell whether all is up to date; False changes nothing."""
+        if not self._has_fresh_verdict(standing, self._clock.monotonic() - self._recheck):
+            return False
+        verdict = standing.verdict
+        if verdict is None or verdict.session is None:
+            return True
+        entry = self._cache.find(verdict.session)
+        if entry is None or not self._cache.is_comfortable(entry):
+            return False
+        self._cache.renew_if_due(entry)
+        return True
+
     async def role_name(self, standing: Standing, *, improves: bool = False) -> str:
         """LIST: return the name of the caller's role, whose credentials are then at hand.
 
@@ -110,6 +127,17 @@ class Broker:
         that is overdue is waited for as at TOKEN. Raises Refusal or Trouble, after 0.85 s at the latest.
         """
         verdict, session, entry, _ = await self._offer_at_once(standing, improves=improves)
+        return self._name_role(standing, verdict, session, entry)
+
+    def role_name_at_hand(self, standing: Standing, *, improves: bool = False) -> str | None:
+        """LIST, the common case: return the role's name if nothing need be asked; None changes nothing."""
+        offer = self._offer_at_hand(standing, improves=improves)
+        if offer is None:
+            return None
+        verdict, session, entry, _ = offer
+        return self._name_role(standing, verdict, session, entry)
+
+    def _name_role(self, standing: Standing, verdict: Verdict, session: RoleSession, entry: Entry) -> str:
         standing.named_entry = entry
         standing.named_role = session.role_name
         standing.named_verdict = verdict
@@ -117,7 +145,7 @@ class Broker:
         return session.role_name
 
     def credentials_at_hand(self, standing: Standing, role: str) -> Credentials | None:
-        """ROLE, the common case: return credentials if neither DNS nor STS need be asked; else None."""
+        """ROLE, the common case: return credentials if nothing need be asked; None changes nothing."""
         now = self._clock.monotonic()
         is_promised = standing.named_role == role and now - standing.named_at <= NAMED_MEMORY
         if is_promised:
@@ -133,10 +161,11 @@ class Broker:
         credentials = self._cache.usable(entry, least=least)
         if credentials is None:
             return None
+        is_news = standing.handed_key != credentials.access_key
+        if is_news and self._audit.is_behind and not is_promised:
+            return None
         self._cache.renew_if_due(entry)
-        if standing.handed_key != credentials.access_key:
-            if self._audit.is_behind and not is_promised:
-                return None
+        if is_news:
             verdict = standing.verdict
             if verdict is None or verdict.session != entry.session:
                 # Since LIST named the role, trouble or another verdict has come up.
@@ -171,6 +200,16 @@ class Broker:
         Trouble, after 0.85 s at the latest.
         """
         verdict, session, _, credentials = await self._offer_at_once(standing, improves=True)
+        if standing.handed_key != credentials.access_key:
+            self._note_hand_out(standing, verdict, credentials)
+        return session, credentials
+
+    def role_and_credentials_at_hand(self, standing: Standing) -> tuple[RoleSession, Credentials] | None:
+        """Return the same if nothing need be asked, the common case; None changes nothing."""
+        offer = self._offer_at_hand(standing, improves=True)
+        if offer is None:
+            return None
+        verdict, session, _, credentials = offer
         if standing.handed_key != credentials.access_key:
             self._note_hand_out(standing, verdict, credentials)
         return session, credentials
@@ -229,12 +268,10 @@ class Broker:
 
     async def _bring_verdict(self, standing: Standing, not_before: float, deadline: float) -> None:
         """See to it that the verdict is fresh and not from before `not_before`, or that one is under way."""
+        if self._has_fresh_verdict(standing, not_before):
+            return
         now = self._clock.monotonic()
         verdict = standing.verdict
-        if verdict is not None and now < verdict.fresh_until:
-            is_certain = verdict.session is not None and not verdict.is_stale
-            if verdict.asked_at >= not_before or not is_certain:
-                return
         standing.not_before = max(standing.not_before, not_before)
         if standing.flight is None:
             standing.flight = asyncio.get_running_loop().create_task(self._decide_and_go(standing))
@@ -245,6 +282,14 @@ class Broker:
             # An earlier grant can serve, so there is no need to try a client's patience more than once.
             deadline = min(deadline, standing.flight_began_at + TOKEN_HOLD)
         await self._wait(standing.flight, deadline)
+
+    def _has_fresh_verdict(self, standing: Standing, not_before: float) -> bool:
+        """Tell whether the verdict counts, and rests on nothing that was asked before `not_before`."""
+        verdict = standing.verdict
+        if verdict is None or self._clock.monotonic() >= verdict.fresh_until:
+            return False
+        is_certain = verdict.session is not None and not verdict.is_stale
+        return verdict.asked_at >= not_before or not is_certain
 
     async def _decide_and_go(self, standing: Standing) -> None:
         """Decide anew, put the verdict into force and start what it needs; twice if asked for more."""
@@ -307,6 +352,26 @@ class Broker:
             self._note_denial(standing, error)
             raise
         return verdict, session, entry, credentials
+
+    def _offer_at_hand(
+        self, standing: Standing, *, improves: bool
+    ) -> tuple[Verdict, RoleSession, Entry, Credentials] | None:
+        """Return what `_offer_at_once` would return without waiting; None changes nothing."""
+        not_before = self._clock.monotonic() - self._recheck if improves else NEVER
+        verdict = standing.verdict
+        if verdict is None or verdict.session is None or not self._has_fresh_verdict(standing, not_before):
+            return None
+        entry = self._cache.find(verdict.session)
+        if entry is None or (improves and not self._cache.is_comfortable(entry)):
+            return None
+        credentials = self._cache.usable(entry)
+        if credentials is None:
+            return None
+        if self._audit.is_behind and standing.handed_key != credentials.access_key:
+            return None
+        standing.entry = entry
+        self._cache.renew_if_due(entry)
+        return verdict, verdict.session, entry, credentials
 
     async def _offer(
         self, standing: Standing, verdict: Verdict, entry: Entry, deadline: float

@@ -10,7 +10,7 @@ from imds_proxy import __version__
 from imds_proxy.metrics import Gauge
 from imds_proxy.process_facts import process_gauges
 from imds_proxy.web.basic import BasicSignOn
-from imds_proxy.web.guard import host_of
+from imds_proxy.web.edge.guard import host_of
 from imds_proxy.web.tree import count_remembered_paths
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from imds_proxy.audit import Audit
     from imds_proxy.metrics import Metrics
     from imds_proxy.site import Site, Workshop
-    from imds_proxy.web.limits import CallerLimits
+    from imds_proxy.web.edge.open_connections import OpenConnections
 
 _PREFIX = "imds_proxy_"
 
@@ -61,7 +61,7 @@ def register_gauges(
         _one("lookup_flights", "Look-ups of names under way or waiting.", lookup_flights),
         _by("cache", "cache_entries", "What is remembered.", lambda: _cache_sizes(workshop, current_site())),
         _one("connections_open", "Open connections of callers.", count_connections),
-        *_gauges_of_limits(workshop.limits),
+        *_gauges_of_connections(workshop.connections),
         *_gauges_of_audit(workshop.audit),
         *_gauges_of_reloads(workshop.metrics),
         _build_info(),
@@ -91,7 +91,7 @@ def _cache_sizes(workshop: Workshop, site: Site) -> dict[str, float]:
         "credentials": workshop.cache.size,
         "pages": workshop.pages.size,
         "metadata": site.tree.values.size,
-        "allowances": workshop.limits.size,
+        "allowances": workshop.connections.limits.size,
         "denials": workshop.audit.collapsed,
         "workloads": sum(secrets.size for secrets in site.workload_secrets.values()),
         "logins": sign_on.size if isinstance(sign_on, BasicSignOn) else 0,
@@ -102,20 +102,30 @@ def _cache_sizes(workshop: Workshop, site: Site) -> dict[str, float]:
     }
 
 
-def _gauges_of_limits(limits: CallerLimits) -> list[Gauge]:
+def _gauges_of_connections(connections: OpenConnections) -> list[Gauge]:
     return [
         _one(
             "requests_over_limit",
             "Requests beyond their caller's limits.",
-            lambda: limits.denied_requests,
+            lambda: connections.limits.denied_requests,
             is_counter=True,
         ),
         _by(
             "reason",
             "connections_dropped",
-            f"Connections that we ended, by why ({', '.join(limits.dropped)}).",
-            lambda: dict(limits.dropped),
+            f"Connections that we ended, by why ({', '.join(connections.dropped)}).",
+            lambda: dict(connections.dropped),
             is_counter=True,
+        ),
+        _one(
+            "held_head_bytes",
+            "Bytes of requests that are unfinished or not answered yet.",
+            lambda: connections.heads.total,
+        ),
+        _one(
+            "unsent_bytes",
+            "Bytes of answers that callers have not taken yet.",
+            lambda: connections.unsent.total,
         ),
     ]
 

@@ -3,7 +3,7 @@
 A token is 42 bytes, written as 56 characters of URL-safe base64 as EC2's are:
 
     6 bytes   end of life, whole seconds UTC since 1970, big-endian
-    4 bytes   random, so that no two tokens are equal
+    4 bytes   counted on from a random number, so that no two tokens are equal
     32 bytes  BLAKE2b keyed with the token key over the ten bytes before and the caller's address
 
 Nothing can be evicted by whoever asks for many, and a token is worthless from another address.
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hmac
 import os
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
 from hashlib import blake2b
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ LONGEST_LIFE = 21600
 """Six hours, in seconds: AWS, "Instance Metadata Service Version 2"."""
 
 _MOST_DIGITS = 20
-_TOKEN_CHARACTERS = 56
+TOKEN_CHARACTERS = 56
 _STAMP_BYTES = 10
 _END_BYTES = 6
+_SERIAL_BYTES = _STAMP_BYTES - _END_BYTES
+_TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _LONGEST_BLAKE2B_KEY = 64
 
 
@@ -57,27 +59,41 @@ class TokenKeys:
         if not keys:
             raise ValueError("at least one token key is needed")
         self._keys = [fit_key(key) for key in keys]
+        self._serials = count(int.from_bytes(os.urandom(_SERIAL_BYTES), "big"))
 
     def issue(self, address: IPAddress, life: int, now: float) -> str:
         """Return a token for the caller at `address`, good for `life` seconds from `now`."""
-        stamp = (int(now) + life).to_bytes(_END_BYTES, "big") + os.urandom(_STAMP_BYTES - _END_BYTES)
-        return urlsafe_b64encode(stamp + _sign(self._keys[0], stamp, address)).decode("ascii")
+        serial = next(self._serials) % (1 << 8 * _SERIAL_BYTES)
+        stamp = (int(now) + life).to_bytes(_END_BYTES, "big") + serial.to_bytes(_SERIAL_BYTES, "big")
+        raw = stamp + _sign(self._keys[0], stamp, address)
+        return b2a_base64(raw, newline=False).translate(_TO_URL_SAFE).decode("ascii")
+
+    def end_of(self, token: str, address: IPAddress) -> int | None:
+        """Return when a token of `address` ends (seconds UTC since 1970); None: it is not one of ours."""
+        # The ordinary alphabet of base64 is not taken as well: a token has one spelling only.
+        if len(token) != TOKEN_CHARACTERS or "+" in token or "/" in token:
+            return None
+        try:
+            raw = a2b_base64(token.replace("-", "+").replace("_", "/"), strict_mode=True)
+        except ValueError:
+            return None
+        stamp, signature = raw[:_STAMP_BYTES], raw[_STAMP_BYTES:]
+        for key in self._keys:
+            if hmac.compare_digest(_sign(key, stamp, address), signature):
+                return int.from_bytes(stamp[:_END_BYTES], "big")
+        return None
 
     def remaining_life(self, token: str, address: IPAddress, now: float) -> int | None:
         """Return how many seconds the token is still good from `address`; None when it is not."""
-        # The decoder takes the ordinary alphabet of base64 as well; a token has one spelling only.
-        if len(token) != _TOKEN_CHARACTERS or "+" in token or "/" in token:
-            return None
-        try:
-            raw = urlsafe_b64decode(token)
-        except (Base64Error, ValueError):
-            return None
-        stamp, signature = raw[:_STAMP_BYTES], raw[_STAMP_BYTES:]
-        if not any(hmac.compare_digest(_sign(key, stamp, address), signature) for key in self._keys):
-            return None
-        remaining = int.from_bytes(stamp[:_END_BYTES], "big") - int(now)
-        # A clock that was set back makes an old token look longer than any may be.
-        return min(remaining, LONGEST_LIFE) if remaining > 0 else None
+        end = self.end_of(token, address)
+        return None if end is None else remaining_life(end, now)
+
+
+def remaining_life(end: int, now: float) -> int | None:
+    """Return how many seconds a token is still good that ends at `end`; None when it has ended."""
+    remaining = end - int(now)
+    # A clock that was set back makes an old token look longer than any may be.
+    return min(remaining, LONGEST_LIFE) if remaining > 0 else None
 
 
 def _sign(key: bytes, stamp: bytes, address: IPAddress) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
+import socket
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,20 +22,21 @@ from imds_proxy.sockets import (
     bound_address,
     open_listener,
     open_unix_listener,
+    prepare_connections,
 )
 from imds_proxy.tls import Certificate, CertificateError, read_certificate
-from imds_proxy.web.listener import Listener
-from imds_proxy.web.tls_server import TLSServer
+from imds_proxy.web.edge.listener import Listener
+from imds_proxy.web.edge.tls_server import TLSServer
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
     from pathlib import Path
 
     from imds_proxy.activation import PassedSockets
     from imds_proxy.config import CertificateSettings, Settings, SocketAddress
     from imds_proxy.site import Site
-    from imds_proxy.web.limits import CallerLimits
+    from imds_proxy.web.edge.open_connections import OpenConnections
+    from imds_proxy.web.edge.service import Service
 
 DRAIN_SECONDS = 0.5
 """For what was accepted before the signal but not read yet."""
@@ -88,8 +90,8 @@ def bind(settings: Settings, passed: PassedSockets | None = None) -> list[Bound]
 class Listeners:
     """All that callers connect to."""
 
-    def __init__(self, limits: CallerLimits) -> None:
-        self._limits = limits
+    def __init__(self, open_connections: OpenConnections) -> None:
+        self._connections = open_connections
         self._open: list[_Open] = []
 
     def __len__(self) -> int:
@@ -103,12 +105,12 @@ class Listeners:
     @property
     def connections(self) -> int:
         """How many connections are open."""
-        return sum(one.listener.open_connections for one in self._open)
+        return sum(len(one.listener.connections) for one in self._open)
 
     async def start(self, sockets: list[Bound], site: Site) -> None:
         """Let the site answer on the sockets, and say so on stderr for each."""
         for bound in sockets:
-            listener = Listener(site.service_for(bound.listen), self._limits)
+            listener = listener_of(bound, site.service_for(bound.listen), self._connections)
             server = await open_server(listener, bound)
             self._open.append(
                 _Open(bound.listen, bound.sock, listener, server, bound.certificate, bound.is_passed)
@@ -174,7 +176,7 @@ class Listeners:
                 break
             await asyncio.sleep(DRAIN_SECONDS / _LOOKS_WHILE_DRAINING)
         for one in self._open:
-            one.listener.pre_shutdown()  # ends idle connections, which `shutdown` would wait for
+            one.listener.end_idle()
 
     async def close(self) -> None:
         """Finish the answers under way, within some seconds."""
@@ -198,8 +200,15 @@ async def _let_the_accepted_in() -> None:
         await asyncio.sleep(0)
 
 
+def listener_of(bound: Bound, service: Service, open_connections: OpenConnections) -> Listener:
+    """Return the listener of a socket that is bound, with the service behind it."""
+    return Listener(service, open_connections, is_local=bound.sock.family == socket.AF_UNIX)
+
+
 async def open_server(listener: Listener, bound: Bound) -> asyncio.Server | TLSServer:
     """Let a listener answer on a socket."""
+    if not listener.is_local:
+        prepare_connections(bound.sock)
     if bound.certificate is not None:
         return TLSServer(listener, bound.sock, bound.certificate.context)
     loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 IPAddress = IPv4Address | IPv6Address
 
 
+@lru_cache(maxsize=4096)
 def canonical_address(text: str) -> IPAddress:
     """Return the address that `text` names, an IPv4-mapped IPv6 address as the IPv4 address it is.
 
@@ -75,6 +76,10 @@ class RoleSession:
     source_identity: str | None = None
     is_person: bool = False
     """Whether it is a person's: one with a machine's name for a login must not share its credentials."""
+
+    def __hash__(self) -> int:
+        # Of what tells most sessions apart: every request looks one up, and all fields are compared then.
+        return hash((self.role_arn, self.session_name))
 
     @property
     def role_name(self) -> str:

@@ -9,8 +9,6 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from imds_proxy import registry
 from imds_proxy.activation import take_passed_sockets
 from imds_proxy.audit import Audit, check_file
@@ -24,7 +22,7 @@ from imds_proxy.listeners import Listeners, announce, bind
 from imds_proxy.loop_trouble import LoopTroubles
 from imds_proxy.metrics import Metrics
 from imds_proxy.reloads import Reloads
-from imds_proxy.site import Site, Workshop, build_site
+from imds_proxy.site import Site, Workshop, admin_guard, build_site, rates_of
 from imds_proxy.sockets import (
     bound_address,
     most_connections,
@@ -36,11 +34,20 @@ from imds_proxy.sts import StsThreads
 from imds_proxy.supervisor import take_supervisor
 from imds_proxy.token_keys import own_token_keys, passing_token_key
 from imds_proxy.web.documents import CredentialPages
+from imds_proxy.web.edge.limits import CallerLimits
+from imds_proxy.web.edge.listener import Listener
+from imds_proxy.web.edge.open_connections import OpenConnections
 from imds_proxy.web.forget_desk import ForgetDesk, Memory
 from imds_proxy.web.health_desk import HealthDesk
-from imds_proxy.web.limits import CallerLimits
 from imds_proxy.web.sign_on import SignOnState
-from imds_proxy.web.status import Readiness, build_status_app
+from imds_proxy.web.status import (
+    ADMIN_RATES,
+    MAX_ADMIN_CONNECTIONS,
+    AdminService,
+    Readiness,
+    explain_view,
+    status_views,
+)
 from imds_proxy.web.token_desk import TokenDesk
 
 if TYPE_CHECKING:
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
     from imds_proxy.supervisor import Supervisor
 
 _AUDIT_PATIENCE = 0.5
+_ADMIN_PATIENCE = 1.0
 _HOUSEKEEPING_SECONDS = 5.0
 _GARBAGE_THRESHOLDS = (100_000, 10, 100)
 """Python's own look for garbage after every 700 new objects: a thousand connections that come at once are
@@ -84,7 +92,8 @@ class Server:
         self._has_warned_of_key = False
         self._is_key_kept = True
         self._admin: AdminSettings | None = None
-        self._runners: list[web.AppRunner] = []
+        self._admin_listeners: list[Listener] = []
+        self._admin_servers: list[asyncio.Server] = []
         self._background: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._reloads = Reloads(
@@ -123,11 +132,9 @@ class Server:
             sts_threads=StsThreads(),
             audit=Audit(self._audit_destination(settings.audit), clock=self._clock, on_error=_log.error),
             metrics=self._metrics,
-            limits=CallerLimits(
-                connections=settings.limits.connections,
-                requests_per_second=settings.limits.requests_per_second,
-                clock=self._clock,
-                most_connections=min(settings.limits.all_connections, most_connections()),
+            connections=OpenConnections(
+                CallerLimits(rates_of(settings.limits), clock=self._clock),
+                max_connections=min(settings.limits.all_connections, most_connections()),
             ),
             pages=CredentialPages(),
             sign_on_state=SignOnState(self._clock),
@@ -135,7 +142,7 @@ class Server:
         )
         self._site = self._build_site(loaded)
         self._metrics.configured_at = self._clock.wall()
-        self._listeners = Listeners(self._workshop.limits)
+        self._listeners = Listeners(self._workshop.connections)
         register_gauges(self._workshop, lambda: self._site, lambda: self._listeners.connections)
         await self._listeners.start(sockets, self._site)
         await self._open_admin(admin, admin_socket)
@@ -170,23 +177,37 @@ class Server:
         return (self._passing_key,)
 
     async def _open_admin(self, admin: socket.socket | None, admin_socket: socket.socket | None) -> None:
-        if admin is not None:
-            await self._serve_status(build_status_app(self._metrics, self._readiness), admin)
-            announce(f"listening {bound_address(admin)} (admin)")
-        if admin_socket is not None:
-            desk = TokenDesk(lambda: self._site, lambda: self._is_key_kept, self._clock)
-            forget_desk = ForgetDesk(self._memory)
-            health_desk = HealthDesk(lambda: self._site.decisions.sts.own_key())
-            app = build_status_app(
-                self._metrics, self._readiness, self._explain, desk, forget_desk, health_desk
+        for sock in (admin, admin_socket):
+            if sock is None:
+                continue
+            # Its own, so that nobody who asks there takes anything from callers.
+            open_connections = OpenConnections(
+                CallerLimits(ADMIN_RATES, clock=self._clock),
+                max_connections=MAX_ADMIN_CONNECTIONS,
+                dropped=self._workshop.connections.dropped,
             )
-            await self._serve_status(app, admin_socket)
+            is_local = sock is admin_socket
+            service = self._admin_service(open_connections.limits, is_local=is_local)
+            listener = Listener(service, open_connections, is_local=is_local)
+            server = await asyncio.get_running_loop().create_server(listener, sock=sock)
+            self._admin_listeners.append(listener)
+            self._admin_servers.append(server)
+        if admin is not None:
+            announce(f"listening {bound_address(admin)} (admin)")
 
-    async def _serve_status(self, app: web.Application, sock: socket.socket) -> None:
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        await web.SockSite(runner, sock).start()
-        self._runners.append(runner)
+    def _admin_service(self, limits: CallerLimits, *, is_local: bool) -> AdminService:
+        views = status_views(self._metrics, self._readiness)
+        if is_local:
+            desk = TokenDesk(lambda: self._site, lambda: self._is_key_kept, self._clock)
+            health_desk = HealthDesk(lambda: self._site.decisions.sts.own_key())
+            views |= {
+                ("GET", "/explain"): explain_view(self._explain),
+                ("POST", "/token"): desk.answer,
+                ("POST", "/forget"): ForgetDesk(self._memory).answer,
+                ("GET", "/own-key"): health_desk.answer,
+            }
+        assert self._admin is not None
+        return AdminService(admin_guard(self._admin), views, limits)
 
     async def _load_boto3(self, site: Site) -> None:
         try:
@@ -240,18 +261,25 @@ class Server:
 
     def _swap(self, site: Site, configuration: Configuration) -> None:
         old, self._site = self._site, site
-        limits = configuration.settings.limits
-        self._workshop.limits.connections = limits.connections
-        self._workshop.limits.requests_per_second = limits.requests_per_second
-        self._workshop.limits.most_connections = min(limits.all_connections, most_connections())
+        limits, connections = configuration.settings.limits, self._workshop.connections
+        connections.limits.rates = rates_of(limits)
+        connections.max_connections = min(limits.all_connections, most_connections())
         self._workshop.cache.forget_demand()
         self._workshop.audit.reopen(self._audit_destination(configuration.settings.audit))
         logging.getLogger().setLevel(configuration.settings.log.level.upper())
-        if configuration.settings.admin != self._admin:
-            _log.warning("admin: the addresses have changed: needs a restart")
+        self._take_admin(configuration.settings.admin)
         self._listeners.hand_over(site, configuration.settings)
         old.retire()
         self._start_task(self._load_boto3(site))
+
+    def _take_admin(self, admin: AdminSettings) -> None:
+        assert self._admin is not None
+        if (admin.address, admin.socket) != (self._admin.address, self._admin.socket):
+            _log.warning("admin: the addresses have changed: needs a restart")
+            return
+        self._admin = admin
+        for listener in self._admin_listeners:
+            listener.service = self._admin_service(listener.open.limits, is_local=listener.is_local)
 
     async def _explain(self, address: IPAddress, workload: str | None, *, assumes: bool) -> Explanation:
         decisions = self._site.decisions
@@ -283,7 +311,12 @@ class Server:
         self._supervisor.stopping()
         self._is_serving = False
         await self._listeners.stop_accepting()
-        await asyncio.gather(self._listeners.close(), *(runner.cleanup() for runner in self._runners))
+        for server in self._admin_servers:
+            server.close()
+        await asyncio.gather(
+            self._listeners.close(),
+            *(listener.shutdown(_ADMIN_PATIENCE) for listener in self._admin_listeners),
+        )
         for task in self._background:
             task.cancel()
         await self._site.close()
@@ -309,7 +342,7 @@ def serve(path: Path, environ: MutableMapping[str, str], loaded: registry.Loaded
 
 
 def _loop_factory(environ: Mapping[str, str]) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's, where it is installed and `$IMDS_PROXY_EVENT_LOOP` does not say asyncio."""
+    """Return uvloop's, unless `$IMDS_PROXY_EVENT_LOOP` says asyncio or it is missing (not on Linux)."""
     if environ.get("IMDS_PROXY_EVENT_LOOP") == "asyncio":
         return None
     try:

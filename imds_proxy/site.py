@@ -19,7 +19,8 @@ from imds_proxy.resolver import DNSResolver
 from imds_proxy.sts import Sts, StsThreads, Threads
 from imds_proxy.verdict import Judge
 from imds_proxy.web.container import ContainerService
-from imds_proxy.web.guard import CONTAINER_HOSTS, Guard
+from imds_proxy.web.edge.guard import CONTAINER_HOSTS, Guard
+from imds_proxy.web.edge.limits import Rates
 from imds_proxy.web.imds import MetadataService
 from imds_proxy.web.people import PeopleService
 from imds_proxy.web.sign_on import build_sign_on
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from imds_proxy.cache import CredentialCache
     from imds_proxy.clock import Clock
     from imds_proxy.config import (
+        AdminSettings,
         Configuration,
         ContainerSettings,
+        LimitSettings,
         NetworkSettings,
         PeopleListenSettings,
         PeopleSettings,
@@ -44,8 +47,8 @@ if TYPE_CHECKING:
     from imds_proxy.role_sessions import RoleSessions
     from imds_proxy.verdict import Denied
     from imds_proxy.web.documents import CredentialPages
-    from imds_proxy.web.limits import CallerLimits
-    from imds_proxy.web.listener import Service
+    from imds_proxy.web.edge.open_connections import OpenConnections
+    from imds_proxy.web.edge.service import Service
     from imds_proxy.web.sign_on import SignOn, SignOnState
     from imds_proxy.workload_secrets import WorkloadSecrets
 
@@ -58,7 +61,7 @@ class Workshop:
     sts_threads: StsThreads
     audit: Audit
     metrics: Metrics
-    limits: CallerLimits
+    connections: OpenConnections
     pages: CredentialPages
     sign_on_state: SignOnState
     clock: Clock
@@ -122,7 +125,7 @@ class Site:
             base_path=listen.base_path,
             hop_limit=listen.hop_limit,
             metadata=self.tree,
-            limits=self.workshop.limits,
+            limits=self.workshop.connections.limits,
             credential_pages=self.workshop.pages,
             metrics=self.workshop.metrics,
             clock=self.workshop.clock,
@@ -137,7 +140,7 @@ class Site:
             secrets=self.workload_secrets[container.secrets] if container.secrets else None,
             is_by_workload=container.identity == "workload",
             denied=self.decisions.denied.names,
-            limits=self.workshop.limits,
+            limits=self.workshop.connections.limits,
             metrics=self.workshop.metrics,
             clock=self.workshop.clock,
         )
@@ -151,7 +154,7 @@ class Site:
             base_path=people.settings.base_path,
             public_url=people.settings.public_url,
             callback_urls=people.settings.callback_urls,
-            limits=self.workshop.limits,
+            limits=self.workshop.connections.limits,
             audit=self.workshop.audit,
             metrics=self.workshop.metrics,
             clock=self.workshop.clock,
@@ -301,6 +304,24 @@ def _build_people(
         settings.identity, secret.get_secret_value() if secret else None, state=workshop.sign_on_state
     )
     return People(settings, federation, sign_on)
+
+
+def rates_of(limits: LimitSettings) -> Rates:
+    """Return what the settings let one caller take."""
+    return Rates(
+        connections=limits.connections,
+        requests_per_second=limits.requests_per_second,
+        new_connections_per_second=limits.new_connections_per_second,
+        tls_handshakes_per_second=limits.tls_handshakes_per_second,
+    )
+
+
+def admin_guard(admin: AdminSettings) -> Guard:
+    """Return who may ask for admin pages by the admin address."""
+    hosts = {str(host) for host in admin.hosts}
+    if admin.address is not None:
+        hosts |= {str(admin.address.ip)} | ({"localhost"} if admin.address.ip.is_loopback else set())
+    return Guard(admin.callers, (), frozenset(hosts))
 
 
 def _guard(listen: ListenSettings, network: NetworkSettings) -> Guard:

@@ -24,6 +24,13 @@ ACCEPTS_PER_ROUND = 64
 """asyncio accepts as many in one round of its loop, also when there is no file descriptor left for any."""
 
 
+UNREAD_SECONDS = 15.0
+"""How long an answer may wait for a peer that does not read (TCP_USER_TIMEOUT, tcp(7))."""
+
+MAX_UNREAD_BYTES = 16_384
+"""Bytes that the kernel keeps of one connection before the daemon has read them; it takes this twice."""
+
+
 def raise_descriptor_limit() -> None:
     """Allow this process as many open files as its hard limit does: each connection is one of them."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -54,6 +61,13 @@ def open_listener(address: SocketAddress) -> socket.socket:
         return _listen(address)
     except OSError as error:
         raise ListenError(f"cannot listen on {address}: {error.strerror}{_advice(error)}") from error
+
+
+def prepare_connections(sock: socket.socket) -> None:
+    """Set on a listening TCP socket what its connections inherit (Linux): no call for each of them."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MAX_UNREAD_BYTES)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
 
 
 def open_unix_listener(path: Path, *, mode: int = 0o600, group: str | None = None) -> socket.socket:

@@ -70,11 +70,15 @@ class Standings:
 
     def of(self, address: IPAddress, workload: str | None = None) -> Standing:
         """Return what is known of the caller at `address`, or of the workload that asks from there."""
-        key = _key(address, workload)
-        standing = self._granted.get(key) or self._others.get(key)
+        standing = self.find(address, workload)
         if standing is None:
-            standing = self._others[key] = Standing(address, workload)
+            standing = self._others[_key(address, workload)] = Standing(address, workload)
         return standing
+
+    def find(self, address: IPAddress, workload: str | None = None) -> Standing | None:
+        """Return what is known of a caller, None: nothing."""
+        key = _key(address, workload)
+        return self._granted.get(key) or self._others.get(key)
 
     def file(self, standing: Standing) -> None:
         """Put a standing where its verdict belongs."""

@@ -85,10 +85,18 @@ class WorkloadSecrets:
             self._look = asyncio.get_running_loop().create_task(self._look_again())
         if self._look is not None and now - self._looked_at < LOOK_PATIENCE:
             await asyncio.wait((self._look,), timeout=LOOK_PATIENCE)
-        contents = self._contents
-        if contents.failure is not None:
-            raise Trouble(contents.failure)
-        return contents.workloads.get(self._hash(secret.encode("utf-8", "surrogateescape")))
+        if self._contents.failure is not None:
+            raise Trouble(self._contents.failure)
+        return self._owner_of(secret)
+
+    def known_workload_of(self, secret: str, now: float) -> str | None:
+        """Return what `workload_of` would return without a look at the folder; None: it must be asked."""
+        if self._look is not None or now - self._looked_at >= LOOK_SECONDS:
+            return None
+        return self._owner_of(secret) if self._contents.failure is None else None
+
+    def _owner_of(self, secret: str) -> str | None:
+        return self._contents.workloads.get(self._hash(secret.encode("utf-8", "surrogateescape")))
 
     async def _look_again(self) -> None:
         before = self._contents

@@ -187,7 +187,7 @@ class LimitSettings(Section):
     connections: int = Field(default=256, ge=1, le=1_000_000, description="Open connections.")
     requests_per_second: int = Field(default=2000, ge=1, le=1_000_000, description="Requests per second.")
     new_connections_per_second: int = Field(
-        default=500, ge=1, le=1_000_000, description="New connections per second, saved up for one second."
+        default=250, ge=1, le=1_000_000, description="New connections per second, saved up for one second."
     )
     tls_handshakes_per_second: int = Field(
         default=50,

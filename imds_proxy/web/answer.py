@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import NamedTuple
 
 from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
@@ -30,6 +31,10 @@ class Page:
     head: bytes
     body: bytes
 
+    def with_body(self, body: bytes) -> Page:
+        """Return the same page with another body, which must be as long."""
+        return Page(self.status, self.head, body)
+
 
 def render_page(status: int, body: bytes = b"", **headers: str) -> Page:
     """Return a page; an underscore in a header's name stands for a hyphen."""
@@ -39,15 +44,38 @@ def render_page(status: int, body: bytes = b"", **headers: str) -> Page:
     return Page(status, "\r\n".join(lines).encode("ascii") + b"\r\n", body)
 
 
-class Answer(web.StreamResponse):
-    """A page on its way to one client."""
+class Reply(NamedTuple):
+    """A page for one client."""
 
-    def __init__(self, page: Page, extra: bytes = b"") -> None:
-        """`extra` are further header lines, each with its end of line."""
-        super().__init__(status=page.status)
-        self._page = page
-        self._extra = extra
+    page: Page
+    extra: bytes = b""
+    """Further header lines, each with its end of line."""
+
+
+def render_answer(
+    page: Page, extra: bytes = b"", *, is_last: bool, is_old: bool = False, is_head: bool = False
+) -> bytes:
+    """Return an answer as it is sent. `is_last`: the connection ends; `is_old`: to HTTP/1.0.
+
+    To a HEAD the head alone (RFC 9110 section 9.3.2).
+    """
+    connection = b"Connection: close\r\n" if is_last else b"Connection: keep-alive\r\n" if is_old else b""
+    body = b"" if is_head else page.body
+    return b"".join((page.head, extra, connection, _end_of_head(int(time.time())), body))
+
+
+class Answer(web.StreamResponse):
+    """A reply on its way through aiohttp."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(status=reply.page.status)
+        self._reply = reply
         self._is_kept: bool | None = None
+
+    @property
+    def page(self) -> Page:
+        """What is sent."""
+        return self._reply.page
 
     @property
     def keep_alive(self) -> bool | None:
@@ -59,23 +87,20 @@ class Answer(web.StreamResponse):
         self._is_kept = False
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        """Send everything. To a HEAD the head alone (RFC 9110 section 9.3.2)."""
-        page = self._page
+        """Send everything."""
         if self._is_kept is None:
             self._is_kept = request.keep_alive
-        connection = b""
-        if not self._is_kept:
-            connection = b"Connection: close\r\n"
-        elif request.version == HttpVersion10:
-            connection = b"Connection: keep-alive\r\n"
-        body = b"" if request.method == "HEAD" else page.body
+        page, extra = self._reply
         writer = request.writer
         await writer.write(
-            b"".join((page.head, self._extra, connection, _end_of_head(int(time.time())), body))
+            render_answer(
+                page,
+                extra,
+                is_last=not self._is_kept,
+                is_old=request.version == HttpVersion10,
+                is_head=request.method == "HEAD",
+            )
         )
-        if request.protocol.writing_paused:
-            # A client that asks and asks but does not read: its answers must not pile up in our memory.
-            await writer.drain()
         return writer
 
     async def write_eof(self, data: bytes = b"") -> None:

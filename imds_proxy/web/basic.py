@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from imds_proxy.clock import Clock
     from imds_proxy.daemon_threads import DaemonThreads
-    from imds_proxy.web.listener import Connection
+    from imds_proxy.web.edge.connection import Connection
     from imds_proxy.web.login_throttle import LoginThrottle
     from imds_proxy.web.peer import Peer
 

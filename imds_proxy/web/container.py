@@ -10,12 +10,12 @@ from copy import copy
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from multidict import istr
-
 from imds_proxy.errors import FederationError, Refusal, RefusalKind, Trouble
-from imds_proxy.web.admission import Admission, empty_page, path_of
-from imds_proxy.web.answer import Answer
+from imds_proxy.web.answer import Answer, Reply
 from imds_proxy.web.container_pages import ContainerPages, render_error
+from imds_proxy.web.edge.admission import Admission, empty_page
+from imds_proxy.web.edge.ask import ask_of
+from imds_proxy.web.edge.budgets import MACHINES
 from imds_proxy.web.tree import split_path
 
 if TYPE_CHECKING:
@@ -28,13 +28,12 @@ if TYPE_CHECKING:
     from imds_proxy.metrics import Metrics
     from imds_proxy.model import IPAddress
     from imds_proxy.web.answer import Page
-    from imds_proxy.web.guard import Guard
-    from imds_proxy.web.limits import CallerLimits
-    from imds_proxy.web.listener import Connection
+    from imds_proxy.web.edge.ask import Ask
+    from imds_proxy.web.edge.connection import Connection
+    from imds_proxy.web.edge.guard import Guard
+    from imds_proxy.web.edge.limits import CallerLimits
     from imds_proxy.workload_secrets import WorkloadSecrets
     from imds_proxy.workload_tokens import WorkloadTokens
-
-TOKEN_HEADER = istr("Authorization")
 
 NOT_FOUND = render_error(404, "NotFound", "There is nothing at this path.")
 NOT_ALLOWED = render_error(405, "MethodNotAllowed", "Only GET and HEAD are allowed.", Allow="GET, HEAD")
@@ -55,6 +54,8 @@ class ContainerKind(StrEnum):
 
 class ContainerService:
     """What a listener with `container` serves under one configuration."""
+
+    bounds = MACHINES
 
     def __init__(
         self,
@@ -94,55 +95,112 @@ class ContainerService:
         """Who may talk to the listener at all."""
         return self.admission.guard
 
+    def admits(self, connection: Connection) -> bool:
+        """Tell whether the peer of a connection may talk to the listener at all."""
+        return self.admission.admits(connection)
+
+    def turn_away(self, kind: RefusalKind) -> Page:
+        """Return the page for a peer that is turned away before it is read, and count it."""
+        page = self.admission.turn_away(kind)
+        self._requests[ContainerKind.UNKNOWN, page.status] += 1
+        return page
+
+    def page_for_garbage(self, status: int, error: BaseException | None) -> Page:  # noqa: ARG002  any is alike
+        """Return the page for what is not HTTP: aiohttp's status and nothing else."""
+        return empty_page(status)
+
+    def answer_at_once(self, ask: Ask, connection: Connection) -> Reply | None:
+        """Return the answer to a request for credentials; None: something has to be awaited or refused.
+
+        The steps are those of `answer`. Nothing is counted or changed before all of them are taken.
+        """
+        peer = connection.peer
+        if peer is None or ask.method != "GET" or split_path(ask.path) != self._path:
+            return None
+        if self.admission.objection(ask, connection) is not None:
+            return None
+        workload = None
+        if self._tokens is not None:
+            workload = self._signed_workload(ask, peer, self._tokens)
+            if workload is None:
+                return None
+        standing = self.broker.find(peer, workload if self._is_by_workload else None)
+        limits, allowance = self.admission.limits, connection.allowance
+        if standing is None or not limits.has_request(allowance):
+            return None
+        found = self.broker.role_and_credentials_at_hand(standing)
+        if found is None:
+            return None
+        limits.take_request(allowance)
+        connection.note_granted()
+        self._requests[ContainerKind.CREDENTIALS, 200] += 1
+        return Reply(self._pages.page_of(*found))
+
     async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
-        is_ours = split_path(path_of(request)) == self._path
+        ask = ask_of(request)
+        is_ours = split_path(ask.path) == self._path
         kind = ContainerKind.CREDENTIALS if is_ours else ContainerKind.UNKNOWN
-        response = self.admission.refuse(request, connection, self)
-        if response is None:
-            response = Answer(await self._page_for(request, connection, kind))
+        refusal = self.admission.objection(ask, connection)
+        is_over = refusal is None and not self.admission.limits.allow_request(connection.allowance)
+        if is_over:
+            refusal = RefusalKind.OVER_LIMIT
+        if refusal is not None:
+            response = Answer(Reply(self.admission.turn_away(refusal)))
+        else:
+            response = Answer(Reply(await self._page_for(ask, connection, kind)))
+        if is_over:
+            response.force_close()
         self._requests[kind, response.status] += 1
         return response
 
-    def answer_to_garbage(self, status: int, error: BaseException | None) -> Answer:  # noqa: ARG002  any is alike
-        """Return the answer to what is no HTTP: aiohttp's status and nothing else."""
-        return Answer(empty_page(status))
-
-    async def _page_for(self, request: web.BaseRequest, connection: Connection, kind: ContainerKind) -> Page:
+    async def _page_for(self, ask: Ask, connection: Connection, kind: ContainerKind) -> Page:
         peer = connection.peer
         assert peer is not None
         if kind is ContainerKind.UNKNOWN:
             return NOT_FOUND
-        if request.method not in ("GET", "HEAD"):
+        if ask.method not in ("GET", "HEAD"):
             return NOT_ALLOWED
         try:
             workload = None
             if self._tokens is not None:
-                workload = await self._workload_of(request, peer, self._tokens)
+                workload = await self._workload_of(ask, peer, self._tokens)
                 if workload is None:
-                    has_token = TOKEN_HEADER in request.headers
+                    has_token = bool(ask.authorizations)
                     self._metrics.refusals.add(RefusalKind.BAD_TOKEN if has_token else RefusalKind.NO_TOKEN)
                     return UNAUTHORIZED
             standing = self.broker.standing(peer, workload if self._is_by_workload else None)
-            if request.method == "HEAD":
+            if ask.method == "HEAD":
                 session, credentials = self.broker.peek(standing)
             else:
                 session, credentials = await self.broker.role_and_credentials(standing)
         except (Refusal, Trouble) as error:
             self._metrics.count_denial(error)
             return next(page for kind_of, page in PAGE_OF if isinstance(error, kind_of))
+        connection.note_granted()
         return self._pages.page_of(session, credentials)
 
-    async def _workload_of(
-        self, request: web.BaseRequest, peer: IPAddress, tokens: WorkloadTokens
-    ) -> str | None:
+    async def _workload_of(self, ask: Ask, peer: IPAddress, tokens: WorkloadTokens) -> str | None:
         """Return which workload asks; None where no good token says it. Raises Trouble: can't tell now."""
-        given = request.headers.getall(TOKEN_HEADER, ())
-        if len(given) != 1:
+        if len(ask.authorizations) != 1:
             return None
-        workload = tokens.workload_of(given[0], peer, self._clock.wall())
+        workload = tokens.workload_of(ask.authorizations[0], peer, self._clock.wall())
         if workload is None and self._secrets is not None:
-            workload = await self._secrets.workload_of(given[0], self._clock.monotonic())
-        # Where the workload's name decides, a denied one is refused on record, as a denied host is.
-        is_revoked = workload in self._denied and not self._is_by_workload
-        return None if is_revoked else workload
+            workload = await self._secrets.workload_of(ask.authorizations[0], self._clock.monotonic())
+        return None if self._is_revoked(workload) else workload
+
+    def _signed_workload(self, ask: Ask, peer: IPAddress, tokens: WorkloadTokens) -> str | None:
+        """Return which workload asks with a token that we signed, or with a secret that is known already."""
+        if len(ask.authorizations) != 1:
+            return None
+        workload = tokens.workload_of(ask.authorizations[0], peer, self._clock.wall())
+        if workload is None and self._secrets is not None:
+            workload = self._secrets.known_workload_of(ask.authorizations[0], self._clock.monotonic())
+        return None if self._is_revoked(workload) else workload
+
+    def _is_revoked(self, workload: str | None) -> bool:
+        """Tell whether a workload's tokens open nothing.
+
+        Where the workload's name decides, a denied one is refused on record, as a denied host is.
+        """
+        return workload in self._denied and not self._is_by_workload

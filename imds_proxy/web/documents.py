@@ -33,8 +33,8 @@ NOT_FOUND_PAGE = render_page(404, _NOT_FOUND, Content_Type="text/html")
 
 
 MOST_PAGES = 1000
-"""So many pages are kept, of each kind. A page takes more memory than the credentials in it and is quickly made
-anew, and where each caller has credentials of its own, an SDK asks for them once and again near their end.
+"""Pages that are kept of each kind. A page takes more memory than the credentials in it and is quickly made
+anew. Where each caller has credentials of its own, an SDK asks for them once, and again near their end.
 """
 
 

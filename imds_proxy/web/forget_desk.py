@@ -51,7 +51,7 @@ class ForgetDesk:
     def __init__(self, memory: Callable[[], Memory]) -> None:
         self._memory = memory
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.Response:
         """Return how much was forgotten; 400 for what names no host."""
         try:
             host = parse_host(await request.text())

@@ -24,7 +24,7 @@ class HealthDesk:
     def __init__(self, own_key: Callable[[], Awaitable[OwnKey]]) -> None:
         self._own_key = own_key
 
-    async def answer(self, _: web.Request) -> web.Response:
+    async def answer(self, _: web.BaseRequest) -> web.Response:
         """Return what STS says of our own key; 503 when too many wait for STS."""
         try:
             own_key = await self._own_key()

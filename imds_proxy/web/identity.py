@@ -10,7 +10,7 @@ from imds_proxy.web.controls import has_controls
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from imds_proxy.web.listener import Connection
+    from imds_proxy.web.edge.connection import Connection
 
 LONGEST_USER = 256
 

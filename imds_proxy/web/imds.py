@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import logging
 from copy import copy
+from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
 from imds_proxy.errors import FederationError, OverloadError, Refusal, RefusalKind, Trouble
-from imds_proxy.imds_tokens import parse_life
+from imds_proxy.imds_tokens import TOKEN_CHARACTERS, parse_life, remaining_life
+from imds_proxy.recent import Recent
 from imds_proxy.web import documents, tree
-from imds_proxy.web.admission import Admission, empty_page, path_of
-from imds_proxy.web.answer import Answer
-from imds_proxy.web.listener import Connection, lower_hop_limit
+from imds_proxy.web.answer import Answer, Reply
+from imds_proxy.web.edge.admission import Admission, empty_page
+from imds_proxy.web.edge.ask import ask_of
+from imds_proxy.web.edge.budgets import MACHINES
 from imds_proxy.web.metadata import MetadataReader
 from imds_proxy.web.tree import Kind, Target, parse_target
 
@@ -29,12 +32,12 @@ if TYPE_CHECKING:
     from imds_proxy.model import IPAddress
     from imds_proxy.standing import Standing
     from imds_proxy.web.answer import Page
-    from imds_proxy.web.guard import Guard
-    from imds_proxy.web.limits import CallerLimits
+    from imds_proxy.web.edge.ask import Ask
+    from imds_proxy.web.edge.connection import Connection
+    from imds_proxy.web.edge.guard import Guard
+    from imds_proxy.web.edge.limits import CallerLimits
 
-TOKEN_HEADER = "X-aws-ec2-metadata-token"
-LIFE_HEADER = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
-_LIFE_HEADER_BYTES = LIFE_HEADER.encode("ascii")
+_LIFE_LINE = b"X-Aws-Ec2-Metadata-Token-Ttl-Seconds: %d\r\n"
 
 STATUS_OF: tuple[tuple[type[FederationError], int], ...] = (
     (Refusal, 404),
@@ -46,12 +49,19 @@ STATUS_OF: tuple[tuple[type[FederationError], int], ...] = (
 _ALLOW_READ = "GET, HEAD"
 _ALLOW_TOKEN = "OPTIONS, PUT"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_AT_ONCE = {Kind.TOKEN: "PUT", Kind.ROLE_LIST: "GET", Kind.ROLE: "GET"}
+"""What may be answered at once, and by which method it is asked for."""
+
+_MAX_ROLE_PAGES = 1024
+"""Pages with the name of a role that are kept, for each listener."""
 
 _log = logging.getLogger(__name__)
 
 
 class MetadataService:
     """What one listener serves under one configuration."""
+
+    bounds = MACHINES
 
     def __init__(
         self,
@@ -80,9 +90,11 @@ class MetadataService:
         self._hop_limit = hop_limit
         self._pages = credential_pages
         self._requests = metrics.requests.counts
+        self._role_pages: Recent[str, Page] = Recent(_MAX_ROLE_PAGES)
         self._metrics = metrics
         self._clock = clock
         self._started = clock.wall()
+        self._token_page = documents.render_ok(bytes(TOKEN_CHARACTERS), self._started)
         self._reader = MetadataReader(broker, metadata, shows_roles=has_credentials, started=self._started)
 
     def closed(self) -> MetadataService:
@@ -96,52 +108,112 @@ class MetadataService:
         """Who may talk to the listener at all."""
         return self.admission.guard
 
+    def admits(self, connection: Connection) -> bool:
+        """Tell whether the peer of a connection may talk to the listener at all."""
+        return self.admission.admits(connection)
+
+    def turn_away(self, kind: RefusalKind) -> Page:
+        """Return the page for a peer that is turned away before it is read, and count it."""
+        page = self.admission.turn_away(kind)
+        self._requests[Kind.UNKNOWN, page.status] += 1
+        return page
+
+    def page_for_garbage(self, status: int, error: BaseException | None) -> Page:  # noqa: ARG002  any is alike
+        """Return the page for what is not HTTP: aiohttp's status and nothing else."""
+        return empty_page(status)
+
+    def answer_at_once(self, ask: Ask, connection: Connection) -> Reply | None:
+        """Return the answer to TOKEN, LIST or ROLE; None: something has to be awaited or refused.
+
+        The steps are those of `answer`. Nothing is counted or changed before all of them are taken.
+        """
+        target = parse_target(ask.path, self._base)
+        peer = connection.peer
+        if peer is None or ask.method != _AT_ONCE.get(target.kind):
+            return None
+        if self.admission.objection(ask, connection) is not None:
+            return None
+        limits, allowance = self.admission.limits, connection.allowance
+        standing = connection.standing
+        if standing is None or not standing.is_current:
+            standing = connection.standing = self.broker.find(peer)
+        if standing is None or not limits.has_request(allowance):
+            return None
+        if target.kind is Kind.TOKEN:
+            reply = self._token_at_once(ask, connection, standing)
+        elif not self._has_credentials:
+            return None
+        else:
+            reply = self._role_at_once(ask, connection, standing, target)
+        if reply is not None:
+            limits.take_request(allowance)
+            self._requests[target.kind, 200] += 1
+        return reply
+
     async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
-        target = parse_target(path_of(request), self._base)
-        response = self.admission.refuse(request, connection, self)
-        if response is None:
-            response = await self._answer_admitted(request, connection, target)
+        ask = ask_of(request)
+        target = parse_target(ask.path, self._base)
+        kind = self.admission.objection(ask, connection)
+        is_over = kind is None and not self.admission.limits.allow_request(connection.allowance)
+        if is_over:
+            kind = RefusalKind.OVER_LIMIT
+        if kind is not None:
+            response = Answer(Reply(self.admission.turn_away(kind)))
+        else:
+            response = Answer(await self._answer_admitted(request, ask, connection, target))
+        if is_over:
+            # Who asks too often has to connect again, which a caller may do so many times a second.
+            response.force_close()
         self._requests[target.kind, response.status] += 1
         return response
-
-    def answer_to_garbage(self, status: int, error: BaseException | None) -> Answer:  # noqa: ARG002  any is alike
-        """Return the answer to what is no HTTP: aiohttp's status and nothing else."""
-        return Answer(empty_page(status))
 
     # --- tokens ------------------------------------------------------------------------------------
 
     async def _answer_admitted(
-        self, request: web.BaseRequest, connection: Connection, target: Target
-    ) -> Answer:
+        self, request: web.BaseRequest, ask: Ask, connection: Connection, target: Target
+    ) -> Reply:
         assert connection.peer is not None
         if target.kind is Kind.TOKEN:
-            return await self._answer_token(request, connection, connection.peer)
-        if request.method not in ("GET", "HEAD"):
+            return await self._answer_token(request, ask, connection, connection.peer)
+        if ask.method not in ("GET", "HEAD"):
             # AWS: a PUT for a token on a dated path is refused, not redirected.
-            is_dated_token = target.kind is Kind.DATED_TOKEN and request.method == "PUT"
-            return Answer(empty_page(403) if is_dated_token else empty_page(405, _ALLOW_READ))
-        life: int | None = None
-        given = request.headers.getall(TOKEN_HEADER, ())
-        is_list = target.kind is Kind.ROLE_LIST and not target.is_extended
-        is_open = self._imds_v1 or (self._list_without_token and is_list)
-        if given or not is_open:
-            life = self._remaining_life(given, connection.peer)
-            if life is None:
-                self._metrics.refusals.add(RefusalKind.BAD_TOKEN if given else RefusalKind.NO_TOKEN)
-                return Answer(empty_page(401))
+            is_dated_token = target.kind is Kind.DATED_TOKEN and ask.method == "PUT"
+            return Reply(empty_page(403) if is_dated_token else empty_page(405, _ALLOW_READ))
+        life = self._remaining_life(ask, connection, connection.peer)
+        if life is None and (ask.tokens or not self._is_open(target)):
+            self._metrics.refusals.add(RefusalKind.BAD_TOKEN if ask.tokens else RefusalKind.NO_TOKEN)
+            return Reply(empty_page(401))
         if target.is_iam and not self._has_credentials:
             return self._not_found(target)
         try:
-            return await self._answer_read(request, self._standing_of(connection), target, life)
+            reply = await self._answer_read(ask, self._standing_of(connection), target, life)
         except (Refusal, Trouble) as error:
             self._metrics.count_denial(error)
             return self._denial(error, target)
+        if target.kind in (Kind.ROLE, Kind.ROLE_LIST):
+            connection.note_granted()
+        return reply
 
-    def _remaining_life(self, tokens: list[str] | tuple[str, ...], peer: IPAddress) -> int | None:
-        if len(tokens) != 1:
+    def _is_open(self, target: Target) -> bool:
+        """Tell whether a path may be read without a token."""
+        is_list = target.kind is Kind.ROLE_LIST and not target.is_extended
+        return self._imds_v1 or (self._list_without_token and is_list)
+
+    def _remaining_life(self, ask: Ask, connection: Connection, peer: IPAddress) -> int | None:
+        """Return how many seconds the token of a request is still good; None without a good one."""
+        if len(ask.tokens) != 1:
             return None
-        return self._tokens.remaining_life(tokens[0], peer, self._clock.wall())
+        token = ask.tokens[0]
+        now = self._clock.wall()
+        known = connection.verified_token
+        if known is not None and token.isascii() and compare_digest(known[0], token):
+            return remaining_life(known[1], now)
+        end = self._tokens.end_of(token, peer)
+        if end is None:
+            return None
+        connection.verified_token = token, end
+        return remaining_life(end, now)
 
     def _standing_of(self, connection: Connection) -> Standing:
         standing = connection.standing
@@ -151,79 +223,111 @@ class MetadataService:
         return standing
 
     async def _answer_token(
-        self, request: web.BaseRequest, connection: Connection, peer: IPAddress
-    ) -> Answer:
-        if request.method == "OPTIONS":
-            return Answer(empty_page(200, _ALLOW_TOKEN))
-        if request.method != "PUT":
-            return Answer(empty_page(405, _ALLOW_TOKEN))
-        if request.transport is not None:
-            lower_hop_limit(request.transport, self._hop_limit)
+        self, request: web.BaseRequest, ask: Ask, connection: Connection, peer: IPAddress
+    ) -> Reply:
+        if ask.method == "OPTIONS":
+            return Reply(empty_page(200, _ALLOW_TOKEN))
+        if ask.method != "PUT":
+            return Reply(empty_page(405, _ALLOW_TOKEN))
+        connection.lower_hop_limit(self._hop_limit)
         expects = request.headers.get("Expect", "").lower()
         if expects == "100-continue" and request.version >= HttpVersion11:
             # s3fs sends its empty PUT chunked and waits for this before it ends it.
             await request.writer.write(_CONTINUE)
-        asked = request.headers.getall(LIFE_HEADER, ())
-        life = parse_life(asked[0]) if len(asked) == 1 else None
+        life = _wanted_life(ask)
         if life is None:
             # Empty: GDAL takes the body of an error for a token.
-            return Answer(empty_page(400))
+            return Reply(empty_page(400))
         try:
             await self.broker.prepare(self._standing_of(connection))
         except Exception:  # noqa: BLE001  see below
             # A token tells no verdict, and an error here would make some clients fall back to IMDSv1.
             _log.exception("could not prepare the answer for %s", peer)
-        token = self._tokens.issue(peer, life, self._clock.wall())
-        return self._ok(token.encode("ascii"), life=life)
+        return self._token_reply(connection, peer, life)
+
+    def _token_at_once(self, ask: Ask, connection: Connection, standing: Standing) -> Reply | None:
+        life = _wanted_life(ask)
+        if life is None or not self.broker.prepare_at_once(standing):
+            return None
+        connection.lower_hop_limit(self._hop_limit)
+        return self._token_reply(connection, standing.address, life)
+
+    def _token_reply(self, connection: Connection, peer: IPAddress, life: int) -> Reply:
+        now = self._clock.wall()
+        token = self._tokens.issue(peer, life, now)
+        connection.verified_token = token, int(now) + life
+        return _with_life(self._token_page.with_body(token.encode("ascii")), life)
 
     # --- reading -----------------------------------------------------------------------------------
 
-    async def _answer_read(
-        self, request: web.BaseRequest, standing: Standing, target: Target, life: int | None
-    ) -> Answer:
-        if request.method == "HEAD":
-            return await self._answer_head(standing, target, life)
+    def _role_at_once(
+        self, ask: Ask, connection: Connection, standing: Standing, target: Target
+    ) -> Reply | None:
+        life = self._remaining_life(ask, connection, standing.address)
+        if life is None and (ask.tokens or not self._is_open(target)):
+            return None
         if target.kind is Kind.ROLE:
             credentials = self.broker.credentials_at_hand(standing, target.role)
             if credentials is None:
-                credentials = await self.broker.credentials(standing, target.role)
+                return None
+            page = self._pages.page_of(credentials, is_extended=target.is_extended)
+        else:
+            role = self.broker.role_name_at_hand(standing, improves=life is None)
+            if role is None:
+                return None
+            page = self._role_page(role)
+        connection.note_granted()
+        return _with_life(page, life)
+
+    async def _answer_read(self, ask: Ask, standing: Standing, target: Target, life: int | None) -> Reply:
+        if ask.method == "HEAD":
+            return await self._answer_head(standing, target, life)
+        if target.kind is Kind.ROLE:
+            credentials = await self.broker.credentials(standing, target.role)
             return _with_life(self._pages.page_of(credentials, is_extended=target.is_extended), life)
         if target.kind is Kind.ROLE_LIST:
             role = await self.broker.role_name(standing, improves=life is None)
-            return self._ok(role.encode("ascii"), life=life)
+            return _with_life(self._role_page(role), life)
         return await self._answer_metadata(standing, target, life, starts_nothing=False)
 
-    async def _answer_head(self, standing: Standing, target: Target, life: int | None) -> Answer:
-        """Answer as GET would by what is known now; aiohttp leaves the body out."""
+    async def _answer_head(self, standing: Standing, target: Target, life: int | None) -> Reply:
+        """Answer as GET would by what is known now; the body is left out at the end."""
         if target.kind not in (Kind.ROLE, Kind.ROLE_LIST):
             return await self._answer_metadata(standing, target, life, starts_nothing=True)
         session, credentials = self.broker.peek(standing)
         if target.kind is Kind.ROLE_LIST:
-            return self._ok(session.role_name.encode("ascii"), life=life)
+            return _with_life(self._role_page(session.role_name), life)
         if target.role != session.role_name:
             return self._not_found(target)
         return _with_life(self._pages.page_of(credentials, is_extended=target.is_extended), life)
 
     async def _answer_metadata(
         self, standing: Standing, target: Target, life: int | None, *, starts_nothing: bool
-    ) -> Answer:
+    ) -> Reply:
         page = await self._reader.page_at(standing, target, starts_nothing=starts_nothing)
         return self._not_found(target) if page is None else _with_life(page, life)
 
     # --- answers -----------------------------------------------------------------------------------
 
-    def _ok(self, body: bytes, *, life: int | None) -> Answer:
-        return _with_life(documents.render_ok(body, self._started), life)
+    def _role_page(self, role: str) -> Page:
+        page = self._role_pages.get(role)
+        if page is None:
+            page = self._role_pages[role] = documents.render_ok(role.encode("ascii"), self._started)
+        return page
 
-    def _denial(self, error: FederationError, target: Target) -> Answer:
+    def _denial(self, error: FederationError, target: Target) -> Reply:
         status = next(status for kind, status in STATUS_OF if isinstance(error, kind))
-        return self._not_found(target) if status == 404 else Answer(empty_page(status))
+        return self._not_found(target) if status == 404 else Reply(empty_page(status))
 
-    def _not_found(self, target: Target) -> Answer:
+    def _not_found(self, target: Target) -> Reply:
         # GDAL and awscrt take the body of an error below `iam/` for a role's name or a token.
-        return Answer(empty_page(404) if target.is_iam else documents.NOT_FOUND_PAGE)
+        return Reply(empty_page(404) if target.is_iam else documents.NOT_FOUND_PAGE)
 
 
-def _with_life(page: Page, life: int | None) -> Answer:
+def _wanted_life(ask: Ask) -> int | None:
+    return parse_life(ask.lives[0]) if len(ask.lives) == 1 else None
+
+
+def _with_life(page: Page, life: int | None) -> Reply:
     """Return the page with the token's remaining life, which Go v1 and v2, Ruby and Rust want."""
-    return Answer(page) if life is None else Answer(page, b"%s: %d\r\n" % (_LIFE_HEADER_BYTES, life))
+    return Reply(page) if life is None else Reply(page, _LIFE_LINE % life)

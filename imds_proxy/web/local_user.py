@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from imds_proxy.daemon_threads import DaemonThreads
-    from imds_proxy.web.listener import Connection
+    from imds_proxy.web.edge.connection import Connection
 
 NAME_PATIENCE = 5.0
 """Seconds that NSS has for the name of a uid."""

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from imds_proxy.web.edge.handover import BodyTooLargeError
 from imds_proxy.web.people_answers import Denial
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ async def _read_body(request: web.BaseRequest) -> bytes:
                 body += chunk
                 if len(body) > MOST_BODY_BYTES:
                     raise too_long
+    except BodyTooLargeError:
+        raise too_long from None
     except TimeoutError:
         raise Denial(408, "The body did not come in time", ends_connection=True) from None
     except web.RequestPayloadError:

@@ -16,12 +16,13 @@ from urllib.parse import parse_qsl
 
 from aiohttp.http_exceptions import InvalidHeader
 
-from imds_proxy.errors import Refusal, Trouble
+from imds_proxy.errors import Refusal, RefusalKind, Trouble
 from imds_proxy.records import person_denial_record
 from imds_proxy.web import page
 from imds_proxy.web.callback_urls import CallbackUrls
 from imds_proxy.web.cross_site import Fetch, own_origins
-from imds_proxy.web.guard import host_of
+from imds_proxy.web.edge.budgets import PEOPLE
+from imds_proxy.web.edge.guard import host_of
 from imds_proxy.web.identity import NotIdentified
 from imds_proxy.web.local_user import LocalUser
 from imds_proxy.web.origins import split_origin
@@ -53,11 +54,12 @@ if TYPE_CHECKING:
     from imds_proxy.federation import Federation
     from imds_proxy.metrics import Metrics
     from imds_proxy.model import Credentials
-    from imds_proxy.web.answer import Answer
-    from imds_proxy.web.guard import Guard
+    from imds_proxy.web.answer import Answer, Page
+    from imds_proxy.web.edge.ask import Ask
+    from imds_proxy.web.edge.connection import Connection
+    from imds_proxy.web.edge.guard import Guard
+    from imds_proxy.web.edge.limits import CallerLimits
     from imds_proxy.web.identity import SignOn
-    from imds_proxy.web.limits import CallerLimits
-    from imds_proxy.web.listener import Connection
 
 _LONGEST_NOTE = 200
 _CONTROL_IN_HEADER = re.compile("Invalid header value|Missing expected (?:CR|LF) after header value")
@@ -80,6 +82,8 @@ class _Visit:
 
 class PeopleService:
     """What one listener for people serves under one configuration."""
+
+    bounds = PEOPLE
 
     def __init__(
         self,
@@ -130,14 +134,33 @@ class PeopleService:
         self._metrics.people_requests.counts[target.kind, response.status] += 1
         return response
 
-    def answer_to_garbage(self, status: int, error: BaseException | None) -> Answer:
-        """Return the answer to what is no HTTP: a status without a body.
+    def admits(self, connection: Connection) -> bool:
+        """Tell whether the peer of a connection may talk to the listener at all."""
+        if not self.is_open:
+            return False
+        peer = connection.peer
+        return connection.is_local or (peer is not None and self.guard.admits_peer(peer))
+
+    def turn_away(self, kind: RefusalKind) -> Page:
+        """Return the page for a peer that is turned away before it is read, and count it."""
+        is_over = kind is RefusalKind.OVER_LIMIT
+        page = answer_to_denial(
+            _too_many() if is_over else Denial(403, "Permission denied: not from here")
+        ).page
+        self._metrics.people_requests.counts[PeopleKind.UNKNOWN, page.status] += 1
+        return page
+
+    def page_for_garbage(self, status: int, error: BaseException | None) -> Page:
+        """Return the page for what is not HTTP: a status without a body.
 
         401 where a header holds what none may hold (RFC 9110 section 5.5): it might say who is asking.
         """
         # aiohttp's parser in Python raises the one, that in C has a message; it tells CR and LF apart.
         is_of_header = isinstance(error, InvalidHeader) or _CONTROL_IN_HEADER.search(str(error))
-        return answer_with(401 if is_of_header else status, b"", TEXT)
+        return answer_with(401 if is_of_header else status, b"", TEXT).page
+
+    def answer_at_once(self, ask: Ask, connection: Connection) -> None:
+        """Return None: for people everything is looked up anew."""
 
     def _target_of(self, raw: str) -> PeopleTarget:
         target = parse_people_target(raw, self._base)
@@ -148,7 +171,7 @@ class PeopleService:
         return target
 
     async def _answer(self, visit: _Visit) -> Answer:
-        self._check_peer(visit)
+        self._check_host(visit)
         self._check_limits(visit)
         _check_method(visit)
         if visit.target.kind is PeopleKind.STATUS:
@@ -163,11 +186,7 @@ class PeopleService:
 
     # --- before anybody is asked -------------------------------------------------------------------
 
-    def _check_peer(self, visit: _Visit) -> None:
-        peer = visit.peer
-        is_admitted = peer.is_local or (peer.address is not None and self.guard.admits_peer(peer.address))
-        if not (self.is_open and is_admitted):
-            raise Denial(403, "Permission denied: not from here")
+    def _check_host(self, visit: _Visit) -> None:
         authority = authority_of(visit.request.raw_path)
         hosts = visit.request.headers.getall("Host", ())
         if not self._is_ours(hosts, visit) or (
@@ -187,8 +206,8 @@ class PeopleService:
         return host == visit.connection.local_host
 
     def _check_limits(self, visit: _Visit) -> None:
-        if not self._limits.admit(visit.connection):
-            raise Denial(503, "Too many requests; try again in a while", ends_connection=True)
+        if not self._limits.allow_request(visit.connection.allowance):
+            raise _too_many()
 
     def _check_site(self, visit: _Visit) -> None:
         request, kind = visit.request, visit.target.kind
@@ -327,6 +346,10 @@ def _names_this_machine(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _too_many() -> Denial:
+    return Denial(503, "Too many requests; try again in a while", ends_connection=True)
 
 
 def _asset(name: str) -> Answer:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from imds_proxy.web.answer import Answer, Page
+from imds_proxy.web.answer import Answer, Page, Reply
 from imds_proxy.web.page import CONTENT_SECURITY_POLICY, CONTENT_TYPE, render_problem
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def answer_with(
         lines.append(f"X-Username: {quote(user, safe=_PLAIN)}")
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     head = "\r\n".join(lines).encode("ascii") + b"\r\n"
-    return Answer(Page(status, head, body or b""))
+    return Answer(Reply(Page(status, head, body or b"")))
 
 
 def answer_with_json(values: object, *, user: str | None = None) -> Answer:

@@ -44,7 +44,7 @@ class TokenDesk:
         self._is_key_kept = is_key_kept
         self._clock = clock
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.Response:
         """Return the token, when it ends and what is odd about it; 400 for what is no order for one."""
         try:
             claims = parse_order(await request.text(), self._clock.wall())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aiohttp import web
     from multidict import CIMultiDictProxy
 
-    from imds_proxy.web.listener import Connection
+    from imds_proxy.web.edge.connection import Connection
     from imds_proxy.web.peer import Peer
 
 

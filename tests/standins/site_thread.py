@@ -19,13 +19,14 @@ from imds_proxy import registry
 from imds_proxy.audit import Audit
 from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import Clock
-from imds_proxy.listeners import bind, open_server
+from imds_proxy.listeners import bind, listener_of, open_server
 from imds_proxy.metrics import Metrics
 from imds_proxy.site import Site, Workshop, build_site
 from imds_proxy.sts import StsThreads
 from imds_proxy.web.documents import CredentialPages
-from imds_proxy.web.limits import CallerLimits
-from imds_proxy.web.listener import Listener
+from imds_proxy.web.edge.limits import CallerLimits, Rates
+from imds_proxy.web.edge.listener import Listener
+from imds_proxy.web.edge.open_connections import OpenConnections
 from imds_proxy.web.sign_on import SignOnState
 from tests.standins.daemon import write_settings
 from tests.standins.wire import WireCaller
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
     from imds_proxy.config import ListenSettings, PeopleListenSettings, Settings
     from imds_proxy.model import RoleSession
+    from imds_proxy.web.edge.tls_server import TLSServer
     from imds_proxy.web.sign_on import SignOn
-    from imds_proxy.web.tls_server import TLSServer
 
 TOKEN_KEYS = (b"k" * 32,)
 _START_TIME = 30
@@ -46,12 +47,17 @@ _FINISH_TIME = 1.0
 
 
 class ShiftedClock:
-    """The real clocks plus what a test adds; `freeze` stops the monotonic one."""
+    """The real clocks plus what a test adds; `freeze` stops the monotonic one, `freeze_wall` the other."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
         """Seconds by which both clocks are ahead."""
         self._frozen_at: float | None = None
+        self._wall_frozen_at: float | None = None
+
+    def freeze_wall(self, at: float) -> None:
+        """Let the wall clock stand still but for `ahead`."""
+        self._wall_frozen_at = at
 
     def freeze(self) -> None:
         """Let the monotonic clock stand still but for `ahead`."""
@@ -59,7 +65,7 @@ class ShiftedClock:
 
     def read_wall(self) -> float:
         """Return seconds UTC since 1970."""
-        return time.time() + self.ahead
+        return (time.time() if self._wall_frozen_at is None else self._wall_frozen_at) + self.ahead
 
     def read_monotonic(self) -> float:
         """Return seconds since whenever."""
@@ -141,11 +147,17 @@ class RunningSite:
             sts_threads=StsThreads(threads=8),
             audit=Audit(str(self._audit_file), clock=clock, on_error=_fail),
             metrics=self.metrics,
-            limits=CallerLimits(
-                connections=limits.get("connections", 256),
-                requests_per_second=limits.get("requests_per_second", 1_000_000),
-                clock=clock,
-                most_connections=limits.get("all_connections", 10_000),
+            connections=OpenConnections(
+                CallerLimits(
+                    Rates(
+                        connections=limits.get("connections", 256),
+                        requests_per_second=limits.get("requests_per_second", 1_000_000),
+                        new_connections_per_second=limits.get("new_connections_per_second", 1_000_000),
+                        tls_handshakes_per_second=limits.get("tls_handshakes_per_second", 1_000_000),
+                    ),
+                    clock=clock,
+                ),
+                max_connections=limits.get("all_connections", 10_000),
             ),
             pages=CredentialPages(),
             sign_on_state=SignOnState(clock),
@@ -154,7 +166,7 @@ class RunningSite:
         self.site, _ = self._build(settings)
         await self.site.decisions.sts.load()
         for bound in bind(self._settings):
-            listener = Listener(self.site.service_for(bound.listen), self.workshop.limits)
+            listener = listener_of(bound, self.site.service_for(bound.listen), self.workshop.connections)
             self.ports.append(0 if bound.sock.family == socket.AF_UNIX else bound.sock.getsockname()[1])
             self._servers.append(await open_server(listener, bound))
             self.listeners.append(listener)

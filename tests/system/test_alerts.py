@@ -65,6 +65,14 @@ SERIES = {
     ),
     "ImdsProxyMachinesRefused": (f'imds_proxy_refusals_total{{{GATEWAY}, reason="no_name"}}', "0+10x30"),
     "ImdsProxyAuditBehind": (f"imds_proxy_audit_waiting{{{GATEWAY}}}", "0x10 5000x20"),
+    "ImdsProxyMemoryAttack": (
+        f'imds_proxy_connections_dropped_total{{{GATEWAY}, reason="heads"}}',
+        "0x10 0+20x20",
+    ),
+    "ImdsProxyConnectionFlood": (
+        f'imds_proxy_connections_dropped_total{{{GATEWAY}, reason="rate"}}',
+        "0x10 0+1000x20",
+    ),
     "ImdsProxyGuessing": (f'imds_proxy_logins_total{{{GATEWAY}, outcome="refused"}}', "0+20x30"),
 }
 """For some alerts a series, a value a minute, that ends in what the alert is for."""

@@ -100,7 +100,7 @@ def test_defaults(tmp_path: Path) -> None:
         "limits": {
             "connections": 256,
             "requests_per_second": 2000,
-            "new_connections_per_second": 500,
+            "new_connections_per_second": 250,
             "tls_handshakes_per_second": 50,
             "all_connections": 20_000,
         },

@@ -1,7 +1,8 @@
 """docs/behaviour.md: every figure is the code's, and every limit of the code is there.
 
 A figure is marked by a comment that nobody sees: `0.4 s<!--broker.TOKEN_HOLD-->` is a constant of a module,
-`5 s<!--dns.recheck-->` the default of a setting.
+`5 s<!--dns.recheck-->` the default of a setting, `16<!--web.status.ADMIN_RATES.connections-->` a field of a
+constant.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
 PAGE = "docs/behaviour.md"
 
-UNITS = {"": 1, "ms": 0.001, "s": 1, "min": 60, "h": 3600, "%": 0.01}
-_FIGURE = re.compile(r"(\d[\d,]*(?:\.\d+)?) ?(ms|s|min|h|%)?<!--([\w.]+)-->")
+UNITS = {"": 1, "ms": 0.001, "s": 1, "min": 60, "h": 3600, "%": 0.01, "MiB": 1 << 20}
+_FIGURE = re.compile(r"(\d[\d,]*(?:\.\d+)?) ?(ms|s|min|h|%|MiB)?<!--([\w.]+)-->")
 FIGURES = sorted(set(_FIGURE.findall(manual.without_blocks(PAGE))))
 
-STATUSES = {"0", "200", "401", "403", "404", "503"}
+_SUM = re.compile(r"^## What the bounds add up to$.*?(?=^## )", re.MULTILINE | re.DOTALL)
+"""Its figures are checked by test_bounds_sum."""
+
+STATUSES = {"0", "200", "400", "401", "403", "404", "503"}
 """Of HTTP, and of a process."""
 
 OTHER_NUMBERS = {
@@ -46,6 +50,7 @@ OTHER_NUMBERS = {
     "role_sessions",  # what AWS takes
     "secret_settings",  # how short a secret is looked for in texts
     "token_keys",  # how a key is made
+    "web.edge.heads",  # what is said of a head, and how its end is found
     "web.page_tokens",  # how a token is made; its life is there all the same
     "web.people",  # how long a text for the log may be
     "web.tree",  # how paths are remembered
@@ -58,6 +63,10 @@ OTHER_NUMBERS = {
 
 NO_LIMITS = {
     "DIGEST_BYTES",  # of a hash
+    "MAX_COMMON_BYTES",  # which header lines are remembered
+    "EVERYTHING",  # stands for all bytes that still come
+    "ROUNDING",  # sums of fractions are not exact
+    "STEP",  # how finely sizes are compared
     "IPV4_SHIFT",  # the networks /28 and /64
     "IPV6_SHIFT",
     "FILE_MODE",  # of the audit file
@@ -71,10 +80,13 @@ NO_LIMITS = {
 
 
 def value_of(name: str) -> float:
-    """Return what a mark stands for: a module's constant, or the default of a setting."""
+    """Return what a mark stands for: a module's constant, a field of one, or the default of a setting."""
     place, _, last = name.rpartition(".")
+    above, _, constant = place.rpartition(".")
     if last.strip("_").isupper():
         value = getattr(importlib.import_module(f"imds_proxy.{place}"), last)
+    elif constant.isupper():
+        value = getattr(getattr(importlib.import_module(f"imds_proxy.{above}"), constant), last)
     else:
         section = Settings.model_fields[place].annotation
         assert section is not None
@@ -87,8 +99,8 @@ def limits() -> Iterator[str]:
     """Yield the names of the numbers that modules define at their top: `broker.TOKEN_HOLD`."""
     for info in pkgutil.iter_modules(imds_proxy.__path__):
         yield from own_numbers(info.name)
-    for info in pkgutil.iter_modules(imds_proxy.web.__path__, "web."):
-        yield from own_numbers(info.name)
+    for info in pkgutil.walk_packages(imds_proxy.web.__path__, "imds_proxy.web."):
+        yield from own_numbers(info.name.removeprefix("imds_proxy."))
 
 
 def own_numbers(place: str) -> Iterator[str]:
@@ -110,8 +122,8 @@ def test_a_figure_is_the_codes(number: str, unit: str, name: str) -> None:
 
 
 def test_there_is_no_figure_without_a_mark() -> None:
-    """Statuses, the numbers of list items and sizes of networks (/64) aside."""
-    text = _FIGURE.sub("", manual.without_code(PAGE))
+    """Statuses, the numbers of list items, sizes of networks (/64) and the sum of the bounds aside."""
+    text = _FIGURE.sub("", _SUM.sub("", manual.without_code(PAGE)))
     text = re.sub(r"^\d+\. ", "", text, flags=re.MULTILINE)
     assert set(re.findall(r"(?<![\w/])\d[\d,.]*\d|(?<![\w/])\d", text)) <= STATUSES
     assert "<!--" not in text

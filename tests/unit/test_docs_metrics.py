@@ -12,6 +12,7 @@ import yaml
 
 from imds_proxy.metrics import Metrics
 from imds_proxy.web.container import ContainerKind
+from imds_proxy.web.edge.open_connections import DROP_REASONS
 from imds_proxy.web.people_paths import PeopleKind
 from imds_proxy.web.tree import Kind
 from tests.standins import manual, promql
@@ -81,6 +82,12 @@ def test_values_of_labels_are_explained() -> None:
             _, _, text = ROWS[f"{tally.name}_total"]
             assert tally.values
             assert [one for one in tally.values if f"`{one}`" not in text] == []
+
+
+def test_reasons_of_drops_are_explained() -> None:
+    """Each has a sentence, in order, and no other has one."""
+    rows = manual.rows(manual.section(PAGE, "Why connections are dropped"))
+    assert [row[0].strip("`") for row in rows] == list(DROP_REASONS)
 
 
 def test_caches_are_explained(scrape: str) -> None:
@@ -191,3 +198,9 @@ def test_alerts_say_what_to_do() -> None:
         page, _, anchor = rule["annotations"]["runbook_url"].removeprefix(MANUAL).partition("#")
         assert anchor in manual.anchors(page), rule["alert"]
     assert sum("runbook.md#" in rule["annotations"]["runbook_url"] for rule in rules) > len(rules) / 2
+
+
+def test_reasons_of_dropped_connections() -> None:
+    """The page explains each reason for which the daemon ends a connection, and no other."""
+    rows = manual.rows(manual.section("docs/metrics.md", "Why connections are dropped"))
+    assert [reason.strip("`") for reason, _ in rows] == sorted(DROP_REASONS)

@@ -130,7 +130,7 @@ def test_every_setting_is_shown_with_its_origin(tmp_path: Path) -> None:
         "admin.hosts: []    # default",
         "limits.connections: 256    # default",
         "limits.requests_per_second: 2000    # default",
-        "limits.new_connections_per_second: 500    # default",
+        "limits.new_connections_per_second: 250    # default",
         "limits.tls_handshakes_per_second: 50    # default",
         "limits.all_connections: 20000    # default",
         "network.interfaces: []    # default",
@@ -266,7 +266,7 @@ def test_the_schema_knows_no_null(schema: dict[str, Any]) -> None:
 def test_the_schema_knows_the_rates_and_the_admin_callers(schema: dict[str, Any]) -> None:
     """The default of `callers` depends on the address, so the schema has none."""
     rates = schema["$defs"]["LimitSettings"]["properties"]
-    for key, default in (("new_connections_per_second", 500), ("tls_handshakes_per_second", 50)):
+    for key, default in (("new_connections_per_second", 250), ("tls_handshakes_per_second", 50)):
         assert {"default": default, "minimum": 1, "maximum": 1_000_000}.items() <= rates[key].items()
     admin = schema["$defs"]["AdminSettings"]["properties"]
     assert "default" not in admin["callers"]

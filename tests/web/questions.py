@@ -239,6 +239,9 @@ def _status(method: str, what: str, *, may_read: bool, has_good_life: bool) -> i
 
 # --- how it is put into bytes ---------------------------------------------------------------------------
 
+_MAX_SKIPPED = 64
+"""Bytes of a body after which the connection goes on."""
+
 _SMUGGLED = f"GET {ROLES_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
 _BODIES = st.one_of(
     st.binary(max_size=40),
@@ -283,6 +286,7 @@ def framed(draw: st.DrawFn, method: str, path: str, dress: Dress, said: list[Hea
     is_last = (
         connection in ("close", "Upgrade")
         or (framing == "chunks" and version == "1.1")
+        or len(body) > _MAX_SKIPPED
         or (version == "1.0" and connection != "keep-alive")
     )
     return draw(st.sampled_from([b"", b"", b"\r\n"])) + head + body, is_last

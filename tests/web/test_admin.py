@@ -127,7 +127,7 @@ def test_requests_are_counted(administered: Administered) -> None:
     def counts() -> list[float]:
         return [
             administered.value("imds_proxy_requests_total", path=path, status=status)
-            for path, status in (("role", "200"), ("role", "404"), ("unknown", "404"), ("token", "403"))
+            for path, status in (("role", "200"), ("role", "404"), ("unknown", "404"), ("unknown", "403"))
         ]
 
     before = counts()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from imds_proxy.web.listener import UNREAD_SECONDS
+from imds_proxy.sockets import UNREAD_SECONDS
 from tests.standins.waiting import wait_until
 from tests.standins.wire import LIFE_HEADER, PATIENCE, ROLES_PATH, TOKEN_PATH, WireCaller, WireConnection
 from tests.web.machines import BAR, DUAL, FOO, FOO_ROLE, LISTENERS, OUTSIDE, SIX, V1
@@ -120,7 +121,8 @@ def test_a_lower_limit_after_a_reload(site: RunningSite) -> None:
     with ExitStack() as open_connections:
         three = [open_connections.enter_context(caller.connected()) for _ in range(3)]
         assert ask(three[0], caller) == 200
-        site.workshop.limits.connections = 1
+        limits = site.workshop.connections.limits
+        limits.rates = replace(limits.rates, connections=1)
         assert [ask(connection, caller) for connection in three] == [200] * 3
         assert caller.get(REGION).status == 503
 
@@ -168,11 +170,9 @@ def test_a_caller_that_never_reads(start_site: StartSite) -> None:
         sock.connect(caller.server)
         sock.settimeout(1)
         send_until_full(sock, caller.render("GET", ROLES_PATH + role, ("X-Padding", "x" * 4000)) * 10_000)
-        assert site.workshop.limits.open_connections == 1
-        asyncio.run(
-            wait_until(lambda: not site.workshop.limits.open_connections, "the end", 5 * UNREAD_SECONDS)
-        )
-    assert +site.workshop.limits.dropped == {"unread": 1}
+        assert site.workshop.connections.count == 1
+        asyncio.run(wait_until(lambda: not site.workshop.connections.count, "the end", 5 * UNREAD_SECONDS))
+    assert +site.workshop.connections.dropped == {"unread": 1}
 
 
 # --- all together ----------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_one_connection_too_many_for_all(start_site: StartSite) -> None:
         assert ask(fourth, callers[3]) == 200
         assert second.read_to_end() == b""
         assert [ask(first, callers[0]), ask(third, callers[2]), ask(fourth, callers[3])] == [200] * 3
-    assert +site.workshop.limits.dropped == {"idle": 1}
+    assert +site.workshop.connections.dropped == {"idle": 1}
 
 
 def test_senders_of_nothing_make_room(start_site: StartSite) -> None:
@@ -211,7 +211,7 @@ def test_a_pipeline_is_answered_in_order(site: RunningSite) -> None:
         connection.send(caller.render("GET", REGION) * 30)
         assert [connection.read_answer().status for _ in range(11)] == [200] * 10 + [503]
         assert connection.read_to_end() == b""
-    assert site.workshop.limits.denied_requests == 1
+    assert site.workshop.connections.limits.denied_requests == 1
 
 
 def send_until_full(sock: socket.socket, data: bytes) -> int:

@@ -23,6 +23,7 @@ from tests.standins.authority import Authority
 from tests.standins.little_sts import LittleSts, running_little_sts
 from tests.standins.people_wire import PeopleCaller
 from tests.standins.site_thread import TOKEN_KEYS, RunningSite, running_site
+from tests.standins.wire import LIFE_HEADER, TOKEN_PATH
 from tests.web.container_questions import container_questions
 from tests.web.machines import (
     BAR,
@@ -84,7 +85,7 @@ class World:
         }
 
         claims = Claims(WORKLOAD, (), int(site.clock.read_wall()) + 86_400)
-        self._container_tokens = (SECRET, WorkloadTokens(TOKEN_KEYS).issue(claims))
+        self.container_tokens = (SECRET, WorkloadTokens(TOKEN_KEYS).issue(claims))
 
     def caller(self, source: str, number: int) -> WireCaller:
         """Return a caller of a listener."""
@@ -94,7 +95,7 @@ class World:
     def questions(self, source: str, number: int) -> st.SearchStrategy[Question]:
         """Return what a caller may ask a listener."""
         if number == CONTAINER:
-            return container_questions(self._container_tokens)
+            return container_questions(self.container_tokens)
         return questions(DOORS[number], self.askers[source])
 
     def secrets_of(self, source: str) -> list[str]:
@@ -202,3 +203,14 @@ def test_pipelines(data: st.DataObject, world: World) -> None:
         assert len(answers) == last_of(each) + 1, (each, answers)
         for question, answer in zip(each, answers, strict=False):
             assert_answered(world, source, question, answer)
+
+
+@pytest.mark.parametrize("number", [0, WITH_TLS])
+def test_a_long_pipeline(number: int, world: World) -> None:
+    """However many requests come at once, each has its answer, and the connection goes on after them."""
+    caller, many_requests = world.caller(FOO, number), 600
+    request = caller.render("PUT", TOKEN_PATH, (LIFE_HEADER, "60"))
+    with caller.connected() as connection:
+        for count in (many_requests, 1, many_requests, 1):
+            connection.send(request * count)
+            assert [connection.read_answer().status for _ in range(count)] == [200] * count

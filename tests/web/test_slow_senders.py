@@ -14,16 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imds_proxy.web.admission import empty_page
-from imds_proxy.web.answer import Answer
-from imds_proxy.web.limits import CallerLimits
-from imds_proxy.web.listener import (
-    EXCESS_SECONDS,
+from imds_proxy.web.answer import Answer, Reply
+from imds_proxy.web.edge.admission import empty_page
+from imds_proxy.web.edge.budgets import MACHINES
+from imds_proxy.web.edge.conversation import MAX_LINGER_BYTES
+from imds_proxy.web.edge.limits import CallerLimits, Rates
+from imds_proxy.web.edge.listener import Listener
+from imds_proxy.web.edge.open_connections import OpenConnections
+from imds_proxy.web.edge.timeouts import (
     FIRST_REQUEST_SECONDS,
     KEEP_ALIVE_SECONDS,
     LINGER_SECONDS,
-    MOST_UNASKED_BYTES,
-    Listener,
+    TURNED_AWAY_SECONDS,
 )
 from tests.standins.answer_stream import split_answers
 from tests.standins.virtual_time import VirtualClock, in_virtual_time
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from imds_proxy.web.listener import Connection, Service
+    from imds_proxy.errors import RefusalKind
+    from imds_proxy.web.answer import Page
+    from imds_proxy.web.edge.ask import Ask
+    from imds_proxy.web.edge.connection import Connection
+    from imds_proxy.web.edge.service import Service
 
 MOMENT = 0.01
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -43,10 +49,24 @@ CHUNKED = b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class _Ready:
-    """A service with an answer to everything."""
+    """A service with an answer to everything, which takes a turn of the loop."""
+
+    bounds = MACHINES
+
+    def admits(self, _connection: Connection) -> bool:
+        return True
+
+    def answer_at_once(self, _ask: Ask, _connection: Connection) -> None:
+        return None
+
+    def turn_away(self, _kind: RefusalKind) -> Page:
+        return empty_page(503)
+
+    def page_for_garbage(self, status: int, _error: BaseException | None) -> Page:
+        return empty_page(status)
 
     async def answer(self, _request: web.BaseRequest, _connection: Connection) -> web.StreamResponse:
-        return Answer(empty_page(200))
+        return Answer(Reply(empty_page(200)))
 
 
 class Sender:
@@ -93,19 +113,21 @@ class Sender:
 @asynccontextmanager
 async def listening(connections: int = 9) -> AsyncIterator[tuple[str, int]]:
     """Run a listener; all it had is given back at the end."""
-    limits = CallerLimits(
+    rates = Rates(
         connections=connections,
         requests_per_second=1000,
-        clock=VirtualClock().clock(),
-        most_connections=100,
+        new_connections_per_second=1000,
+        tls_handshakes_per_second=1000,
     )
-    listener = Listener(cast("Service", _Ready()), limits)
+    limits = CallerLimits(rates, clock=VirtualClock().clock())
+    open_connections = OpenConnections(limits, max_connections=100)
+    listener = Listener(cast("Service", _Ready()), open_connections)
     server = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()
     server.close()
     await listener.shutdown(1)
     await asyncio.sleep(MOMENT)
-    assert (limits.open_connections, listener.open_connections) == (0, 0)
+    assert (open_connections.count, len(listener.connections)) == (0, 0)
 
 
 @pytest.mark.parametrize("data", [b"", b"G", GET[:-1], b"\r\n\r\n", b"\r\n" * 500])
@@ -139,9 +161,7 @@ async def test_a_second_request_that_never_ends() -> None:
             assert round(age) == round(1 + KEEP_ALIVE_SECONDS)
 
 
-@pytest.mark.parametrize(
-    "data", [PUT, PUT + b"x" * 39, CHUNKED, CHUNKED + b"1", CHUNKED + b"5;x\r\nab", CHUNKED + b"0\r\nX: y"]
-)
+@pytest.mark.parametrize("data", [PUT, PUT + b"x" * 39])
 @in_virtual_time
 async def test_a_body_that_never_ends(data: bytes) -> None:
     """The answer waits for no body; the connection then waits for it, but not for long."""
@@ -151,22 +171,44 @@ async def test_a_body_that_never_ends(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "data", [CHUNKED, CHUNKED + b"1", CHUNKED + b"5;x\r\nab", CHUNKED + b"0\r\nX: y", LONG_PUT]
+)
+@in_virtual_time
+async def test_a_body_of_unknown_or_great_length(data: bytes) -> None:
+    """The answer is the last, and the connection ends with it."""
+    async with listening() as where:
+        statuses, age = await Sender(where).drip_and_read(data, 1.0, len(data))
+        assert (statuses, round(age)) == ([200], 1)
+
+
+@pytest.mark.parametrize(
     ("head", "more", "answered"),
     [
-        (GET[:-2], b"X: " + b"y" * 5000 + b"\r\n", []),
+        (GET[:-2], b"X: " + b"y" * 5000 + b"\r\n", [400]),
+        (GET[:-2], b"X: y\r\n", [400]),
+        (GET[:-2] + b"X: ", b"y" * 5000, [400]),
         (b"", b"\r\n" * 4096, []),
         (LONG_PUT, b"x" * 16384, [200]),
         (LONG_PUT, b"\r\n\r\n" * 4096, [200]),
+        (CHUNKED, b"1\r\na\r\n" * 4096, [200]),
     ],
-    ids=["fields", "blank lines in front", "a body", "a body of blank lines"],
+    ids=[
+        "large fields",
+        "fields",
+        "a field",
+        "blank lines in front",
+        "a body",
+        "a body of blank lines",
+        "chunks",
+    ],
 )
 @in_virtual_time
 async def test_what_comes_of_no_request(head: bytes, more: bytes, answered: list[int]) -> None:
     """Fast as it comes it is not taken in without end: it costs memory, and time that is everybody's."""
     async with listening() as where:
-        data = head + more * (3 * MOST_UNASKED_BYTES // len(more))
+        data = head + more * (3 * MAX_LINGER_BYTES // len(more))
         statuses, age = await Sender(where).drip_and_read(data, 0.0001, len(head) + len(more))
-        assert statuses in (answered, [])
+        assert statuses == answered
         assert age < 1
 
 
@@ -175,19 +217,21 @@ async def test_many_requests_are_no_such_thing() -> None:
     """What a connection brings counts from request to request."""
     async with listening() as where:
         request = GET[:-2] + b"X: " + b"y" * 8000 + b"\r\n\r\n"
-        number = 2 * MOST_UNASKED_BYTES // len(request)
+        number = 2 * MAX_LINGER_BYTES // len(request)
         statuses, _ = await Sender(where).drip_and_read(request * number, 0.001, len(request))
         assert statuses == [200] * number
 
 
-@pytest.mark.parametrize("data", [b"", b"GET /", PUT])
 @in_virtual_time
-async def test_a_connection_too_many(data: bytes) -> None:
-    """One beyond its caller's limit may ask quickly, or is ended."""
+async def test_a_connection_too_many() -> None:
+    """One beyond its caller's limit hears 503 as soon as it sends anything, and ends soon if it does not."""
     async with listening(connections=1) as where:
         within = Sender(where)
-        statuses, age = await Sender(where).drip_and_read(data, 0.1)
-        assert (statuses, round(age)) == ([], EXCESS_SECONDS)
+        for data in (b"G", b"\r\n", PUT, b"\0"):
+            statuses, age = await Sender(where).drip_and_read(data, 0.01, len(data))
+            assert (statuses, round(age)) == ([503], 0)
+        statuses, age = await Sender(where).drip_and_read(b"", 0.1)
+        assert (statuses, round(age)) == ([], TURNED_AWAY_SECONDS)
         assert await within.statuses_to_end() == []
 
 

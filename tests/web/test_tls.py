@@ -214,7 +214,7 @@ def test_a_handshake_has_its_end(files: Files, start_site: StartSite) -> None:
     with raw_connections(files.caller(site.ports[0]), 2) as silent:
         silent[1].sendall(b"\x16\x03\x01\x02\x00")
         assert [one.recv(1) for one in silent] == [b"", b""]
-    assert site.do(lambda: (site.workshop.limits.open_connections, site.listeners[0].open_connections)) == (
+    assert site.do(lambda: (site.workshop.connections.count, len(site.listeners[0].connections))) == (
         0,
         0,
     )

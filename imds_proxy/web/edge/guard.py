@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import TYPE_CHECKING
-
-from multidict import istr
+from typing import TYPE_CHECKING, Protocol
 
 from imds_proxy.model import canonical_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from imds_proxy.model import IPAddress
 
@@ -24,11 +22,20 @@ METADATA_HOSTS = frozenset({"169.254.169.254", "fd00:ec2::254"})
 CONTAINER_HOSTS = frozenset({"169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
 """Those that container clients name, likewise, at a listener for them."""
 
-FORWARDING_HEADERS = (istr("X-Forwarded-For"), istr("Forwarded"), istr("Via"))
-"""A request with one of these was passed on: its peer is a proxy and says nothing about the caller."""
+
+_MAX_HOST = 300
+"""Characters of Host, blanks and port included: a name has 253 at most (RFC 1035 section 2.3.4)."""
 
 
-@dataclass(frozen=True, slots=True)
+class Connected(Protocol):
+    """A connection, as far as Host is judged by it."""
+
+    @property
+    def local_host(self) -> str | None:
+        """The address that was connected to."""
+
+
+@dataclass(frozen=True)
 class Guard:
     """The first look at a request. Everything it lets in still has to prove who it is."""
 
@@ -38,22 +45,26 @@ class Guard:
     hosts: frozenset[str]
     """Names and addresses allowed in Host, in lower case, besides the address that was connected to."""
 
-    def admits_peer(self, address: IPAddress) -> bool:
-        """Tell whether the peer is in `callers` and not in `callers_except`."""
+    @cached_property
+    def admits_peer(self) -> Callable[[IPAddress], bool]:
+        """Tell whether a peer is in `callers` and not in `callers_except`; what was said last is kept."""
+        return lru_cache(maxsize=4096)(self._admits)
+
+    def _admits(self, address: IPAddress) -> bool:
         return _lies_in(address, self.callers) and not _lies_in(address, self.callers_except)
 
-    def admits_host(self, values: Sequence[str], local: str | None) -> bool:
+    def admits_host(self, values: Sequence[str], connection: Connected) -> bool:
         """Tell whether the Host header (all its values) names this service, or the address connected to.
 
         A page that a browser loaded from `attacker.example`, whose name then leads to our address (DNS
         rebinding), still says `attacker.example` here. The port does not matter: some clients leave it out.
         """
-        if len(values) != 1:
+        if len(values) != 1 or len(values[0]) > _MAX_HOST:
             return False
         host = host_of(values[0])
         if host is None:
             return False
-        return host in self.hosts or host in METADATA_HOSTS or host == local
+        return host in self.hosts or host in METADATA_HOSTS or host == connection.local_host
 
 
 def _lies_in(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:

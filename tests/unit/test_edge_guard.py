@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import ip_network
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imds_proxy.model import canonical_address
-from imds_proxy.web.guard import Guard, host_of
+from imds_proxy.web.edge.guard import Guard, host_of
 
 GUARD = Guard(
     callers=(ip_network("10.77.0.0/16"), ip_network("fd77::/64")),
@@ -17,6 +18,16 @@ GUARD = Guard(
     hosts=frozenset({"imds.rz.example", "10.77.0.1"}),
 )
 LOCAL = "10.77.0.2"
+
+
+@dataclass(frozen=True)
+class At:
+    """A connection to an address."""
+
+    local_host: str | None
+
+
+HERE, NOWHERE = At(LOCAL), At(None)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +86,7 @@ def test_an_empty_list_allows_nobody() -> None:
 )
 def test_our_own_names(host: str) -> None:
     """The metadata addresses, the address connected to and the names set, with and without a port."""
-    assert GUARD.admits_host([host], LOCAL)
+    assert GUARD.admits_host([host], HERE)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +128,7 @@ def test_our_own_names(host: str) -> None:
 )
 def test_foreign_names(host: str) -> None:
     """Everything else is foreign, whatever it begins or ends with, and other spellings of the address too."""
-    assert not GUARD.admits_host([host], LOCAL)
+    assert not GUARD.admits_host([host], HERE)
 
 
 @pytest.mark.parametrize(
@@ -125,14 +136,14 @@ def test_foreign_names(host: str) -> None:
 )
 def test_exactly_one_host(hosts: list[str]) -> None:
     """None and two, equal ones too, are foreign."""
-    assert not GUARD.admits_host(hosts, LOCAL)
+    assert not GUARD.admits_host(hosts, HERE)
 
 
 def test_without_a_local_address() -> None:
     """A socket whose own address is not known admits what is named in the settings, and no empty Host."""
-    assert GUARD.admits_host(["10.77.0.1"], None)
-    assert not GUARD.admits_host([LOCAL], None)
-    assert not GUARD.admits_host([""], None)
+    assert GUARD.admits_host(["10.77.0.1"], NOWHERE)
+    assert not GUARD.admits_host([LOCAL], NOWHERE)
+    assert not GUARD.admits_host([""], NOWHERE)
 
 
 @given(st.text())
@@ -143,5 +154,5 @@ def test_any_host_is_something_or_malformed(text: str) -> None:
     """No text raises, and only text that names us is ours."""
     host = host_of(text)
     assert host is None or host == host.lower()
-    if GUARD.admits_host([text], LOCAL):
+    if GUARD.admits_host([text], HERE):
         assert host in {"169.254.169.254", "fd00:ec2::254", "imds.rz.example", "10.77.0.1", LOCAL}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import socket
     import ssl
 
-    from imds_proxy.web.listener import Listener
+    from imds_proxy.web.edge.connection import Connection
+    from imds_proxy.web.edge.listener import Listener
 
 SHUTDOWN_SECONDS = 2.0
 """For which we wait for the other side's goodbye (close_notify) before a connection is cut."""
@@ -64,25 +65,58 @@ class TLSServer:
                 self._pause = self._loop.call_later(_PAUSE, self._begin)
                 return
             sock.settimeout(0)
-            task = self._loop.create_task(self._shake_hands(sock))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            self._admit(sock)
 
-    async def _shake_hands(self, sock: socket.socket) -> None:
-        """Let the listener answer on a connection once it is encrypted. It ends what takes too long."""
+    def _admit(self, sock: socket.socket) -> None:
         try:
-            ends = sock.getpeername(), sock.getsockname()
+            peer = sock.getpeername()
         except OSError:  # the caller has gone already
             sock.close()
             return
-        task = asyncio.current_task()
-        assert task is not None
-        handler = self._listener.expect(*ends, hang_up=task.cancel)
+        connection = self._listener()
+        handshake = _Handshake(sock, connection)
+        delay = connection.expect(peer, handshake.cancel)
+        if delay is None:
+            handshake.end()
+            return
+        task = handshake.task = self._loop.create_task(self._shake_hands(handshake, delay))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+        # A task that is cancelled in the turn in which it was made never begins.
+        task.add_done_callback(lambda _: handshake.end())
+
+    async def _shake_hands(self, handshake: _Handshake, delay: float) -> None:
+        """Encrypt a connection, after a delay (seconds). The edge ends what takes too long."""
         try:
+            await asyncio.sleep(delay)
+            handshake.is_begun = True
             await self._loop.connect_accepted_socket(
-                lambda: handler, sock, ssl=self.context, ssl_shutdown_timeout=SHUTDOWN_SECONDS
+                lambda: handshake.connection,
+                handshake.sock,
+                ssl=self.context,
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
             )
         except OSError as error:
-            _log.debug("no TLS with %s: %s", ends[0], error)
-        finally:
-            self._listener.forget_unless_made(handler)
+            _log.debug("no TLS with %s: %s", handshake.connection.peer, error)
+
+
+class _Handshake:
+    """A connection on its way to be encrypted."""
+
+    def __init__(self, sock: socket.socket, connection: Connection) -> None:
+        self.sock = sock
+        self.connection = connection
+        self.task: asyncio.Task[None] | None = None
+        self.is_begun = False
+        """Whether asyncio has the socket, and closes it."""
+
+    def cancel(self) -> None:
+        """Give it up."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def end(self) -> None:
+        """Give back what has come to nothing."""
+        if not self.is_begun:
+            self.sock.close()
+        self.connection.forget_unless_made()

@@ -129,6 +129,17 @@ class Metrics:
             "How long look-ups of names took, waiting for a place included.",
             LOOKUP_SECONDS_BOUNDS,
         )
+        self.dns_wrong_answers = Tally(
+            "imds_proxy_dns_wrong_answers",
+            "Datagrams from a name server's address that are not the answer, by what is wrong",
+            ("reason",),
+            ("garbage", "id", "question", "case", "no_question"),
+        )
+        self.dns_forgeries_suspected = Tally(
+            "imds_proxy_dns_forgery_suspected",
+            "Questions that went over TCP because too many wrong answers came.",
+            (),
+        )
         self.hand_outs = Tally(
             "imds_proxy_hand_outs", "Access keys handed to a caller for the first time.", ()
         )
@@ -183,6 +194,12 @@ class Metrics:
         """Count a look-up of names."""
         self.lookups.add(outcome)
         self.lookup_seconds.observe(seconds)
+
+    def note_wrong_answer(self, flaw: str, *, is_suspicious: bool) -> None:
+        """Count a datagram that is not a name server's answer; `is_suspicious`: one too many."""
+        self.dns_wrong_answers.add(flaw)
+        if is_suspicious:
+            self.dns_forgeries_suspected.add()
 
     def count_denial(self, error: Refusal | Trouble) -> None:
         """Count a machine's request that is not answered with what it asks for."""

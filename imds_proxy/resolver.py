@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dns.exception
@@ -19,12 +20,19 @@ import dns.rcode
 import dns.rdatatype
 import dns.reversename
 
-from imds_proxy.dns_exchange import LongAnswerError, MalformedAnswerError, Server, exchange
+from imds_proxy.dns_exchange import (
+    LongAnswerError,
+    MalformedAnswerError,
+    Note,
+    Server,
+    exchange,
+    note_nothing,
+)
 from imds_proxy.errors import ResolutionError
 from imds_proxy.model import IPAddress, canonical_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 _ANSWERS = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
 _LONGEST_TEXT = 300
@@ -59,12 +67,39 @@ class Resolver(Protocol):
         """Return a name's A (version 4) or AAAA (6) addresses; none is empty. Raises ResolutionError."""
 
 
+Key = tuple[bytes, int, Server]
+"""A name in wire format and lower case, a type, a server."""
+
+
+class _Question:
+    """A question to one server that is in progress. It ends when no look-up waits for it any more."""
+
+    __slots__ = ("sent_at", "task", "waiting")
+
+    def __init__(self, ask: Callable[[], Awaitable[dns.message.Message]], moments: Iterator[int]) -> None:
+        self.sent_at = 0
+        self.waiting = 0
+        self.task = asyncio.create_task(self._send(ask, moments))
+
+    async def _send(
+        self, ask: Callable[[], Awaitable[dns.message.Message]], moments: Iterator[int]
+    ) -> dns.message.Message:
+        self.sent_at = next(moments)
+        return await ask()
+
+
 class DNSResolver:
     """A stub resolver: each server in turn, `attempt_timeout` seconds for a try, `deadline` for a question.
 
     A server that can't answer (SERVFAIL, REFUSED, nobody there) is not asked this question again, one that
     is silent is, as long as there is time. Without `nameservers` the system's are used, as
     `/etc/resolv.conf` names them now; raises ResolutionError when there are none.
+
+    A question is asked once at a time: each copy that is open would be one more port and id for which a
+    forged answer could be taken. Who comes later waits for it. Its answer may be older than a change after
+    which the look-up has to ask, such as an address that changed hands. So an answer counts for look-ups
+    that began before its question was sent. The others ask again, all of them with one question. A failure
+    counts for all.
     """
 
     def __init__(
@@ -73,10 +108,16 @@ class DNSResolver:
         *,
         attempt_timeout: float,
         deadline: float,
+        note: Note = note_nothing,
     ) -> None:
+        """`note` hears of datagrams that are not the answer to a question."""
         self._nameservers = tuple(nameservers) if nameservers is not None else system_nameservers()
         self._attempt_timeout = attempt_timeout
         self._deadline = deadline
+        self._note = note
+        self._open: dict[Key, _Question] = {}
+        self._moments = count(1)
+        """An order of events. Clocks could show two of them at the same time."""
 
     async def names_of(self, address: IPAddress) -> PointerAnswer:
         """Return the PTR names of an address; none is an empty answer. Raises ResolutionError."""
@@ -115,12 +156,14 @@ class DNSResolver:
     ) -> dns.message.QueryMessage:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._deadline
+        began_at = next(self._moments)
         waiting = deque(self._nameservers)
         failures: dict[Server, str] = {}
         while waiting and (remaining := until - loop.time()) > 0:
             server = waiting.popleft()
             try:
-                answer = await exchange(name, rdtype, server, min(self._attempt_timeout, remaining))
+                async with asyncio.timeout(remaining):
+                    answer = await self._share(name, rdtype, server, began_at)
             except TimeoutError:
                 failures[server] = "no answer in time"
                 waiting.append(server)
@@ -134,6 +177,50 @@ class DNSResolver:
         raise _NoServerLeftError(
             ", ".join(f"{host} port {port}: {why}" for (host, port), why in failures.items())
         )
+
+    async def _share(
+        self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, server: Server, began_at: int
+    ) -> dns.message.Message:
+        """Return the answer to a question that was sent after `began_at`. Raises what `exchange` does."""
+        key = (name.to_digestable(), int(rdtype), server)
+        while True:
+            question = self._open.get(key) or self._begin(key, name, rdtype)
+            try:
+                answer = await self._wait(key, question)
+            except LongAnswerError:
+                if question.sent_at > began_at:
+                    raise
+            else:
+                if question.sent_at > began_at:
+                    return answer
+
+    def _begin(self, key: Key, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> _Question:
+        def ask() -> Awaitable[dns.message.Message]:
+            return exchange(name, rdtype, key[2], self._attempt_timeout, self._note)
+
+        def end(task: asyncio.Task[dns.message.Message]) -> None:
+            self._close(key, question)
+            if not task.cancelled():
+                task.exception()  # asyncio would log one that no look-up waits for any more
+
+        question = self._open[key] = _Question(ask, self._moments)
+        question.task.add_done_callback(end)
+        return question
+
+    async def _wait(self, key: Key, question: _Question) -> dns.message.Message:
+        question.waiting += 1
+        try:
+            await asyncio.wait((question.task,))
+        finally:
+            question.waiting -= 1
+            if not question.waiting and not question.task.done():
+                question.task.cancel()
+                self._close(key, question)
+        return question.task.result()
+
+    def _close(self, key: Key, question: _Question) -> None:
+        if self._open.get(key) is question:
+            del self._open[key]
 
 
 class _NoServerLeftError(Exception):

@@ -188,6 +188,7 @@ def build_decisions(
             [(server.ip, server.port) for server in nameservers] if nameservers else None,
             attempt_timeout=settings.dns.attempt_timeout,
             deadline=settings.dns.deadline,
+            note=metrics.note_wrong_answer,
         ),
         settings.hosts,
         deadline=settings.dns.deadline,

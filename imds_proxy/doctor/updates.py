@@ -108,7 +108,7 @@ async def find_zone(name: dns.name.Name, servers: Sequence[Server]) -> Zone | No
         return None
     for rrset in (*answer.answer, *answer.authority):
         if rrset.rdtype == dns.rdatatype.SOA and name.is_subdomain(rrset.name):
-            return Zone(rrset.name, rrset[0].mname)
+            return Zone(rrset.name.canonicalize(), rrset[0].mname)
     return None
 
 

@@ -5,7 +5,7 @@
 FILE is JSON, `{NETWORK: {CONTAINER: ADDRESS}}`, and is read for every question: writing it anew is what
 starting and stopping containers is. Answered is what moby's resolver answers:
 
-- PTR: `CONTAINER.NETWORK.`, TTL 600.
+- PTR: `CONTAINER.NETWORK.`, TTL 600; nothing at all where `in-addr.arpa` is not in lower case.
 - A: every split of the name into container and network is tried, and the bare container name.
 - Another type of a name that is there: an empty answer.
 - All else would be asked of the host's name servers, and here there are none: NXDOMAIN.
@@ -77,6 +77,11 @@ def answer(query: dns.message.Message, networks: Networks) -> dns.message.Messag
     return response
 
 
+def _is_odd_pointer(query: dns.message.Message) -> bool:
+    question = query.question[0]
+    return question.rdtype == dns.rdatatype.PTR and not question.name.to_text().endswith(".in-addr.arpa.")
+
+
 class _Datagrams(asyncio.DatagramProtocol):
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -85,6 +90,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)  # 3.11's own is no subclass of it
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if _is_odd_pointer(dns.message.from_wire(data)):
+            return
         networks: Networks = json.loads(self._file.read_text("utf-8"))
         self._transport.sendto(answer(dns.message.from_wire(data), networks).to_wire(), addr)
 

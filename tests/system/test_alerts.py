@@ -59,6 +59,7 @@ SERIES = {
         "0x10 0+5x20",
     ),
     "ImdsProxyRenewalsRefused": (f"imds_proxy_renewals_refused_total{{{GATEWAY}}}", "0x20 1x10"),
+    "ImdsProxyDnsForgery": (f"imds_proxy_dns_forgery_suspected_total{{{GATEWAY}}}", "0x20 1x10"),
     "ImdsProxyProviderFails": (
         f'imds_proxy_provider_errors_total{{{GATEWAY}, provider="machines"}}',
         "0x10 0+1x20",

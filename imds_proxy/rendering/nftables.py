@@ -26,6 +26,7 @@ COUNTERS = {
     "let_in": "packets to a listener",
     "wrong_interface": "not by one of network.interfaces",
     "forged_source": "the way back to the sender is another interface",
+    "forged_dns": "from a name server's port, but answers do not come by that interface",
     "excepted": "the sender is in callers_except",
     "not_a_caller": "the sender is not in callers",
     "too_far": "sent further away than hop_limit",
@@ -40,6 +41,8 @@ COUNTERS = {
 
 INITIAL_HOPS = (64, 128, 255)
 """The time to live with which systems send: Linux, macOS and BSD; Windows; Solaris and network devices."""
+
+_DNS_PORT = 53
 
 _METADATA_NETWORKS = (IPv4Network("169.254.0.0/16"), IPv6Network("fd00:ec2::/32"))
 
@@ -80,7 +83,7 @@ def render_table(settings: Settings) -> str:
     ]
     interfaces = _interfaces_of(settings)
     chains = [
-        _chain("arriving", _arriving(doors, settings)),
+        _chain("arriving", _arriving(doors, interfaces, settings)),
         *(
             _chain(
                 door.chain, _judging(door, interfaces, settings.network.syn_rate), str(door.listener.address)
@@ -130,10 +133,16 @@ def _addresses_of(listener: ListenSettings, settings: Settings) -> tuple[SocketA
     return (listener.address, *taken)
 
 
-def _arriving(doors: Sequence[_Door], settings: Settings) -> Iterator[str]:
+def _arriving(doors: Sequence[_Door], interfaces: str, settings: Settings) -> Iterator[str]:
     """Lead each packet to its listener's rules. A listener on all addresses comes after those on one."""
     yield "type filter hook prerouting priority mangle; policy accept;"
     yield "iif lo accept"
+    ports = sorted({_DNS_PORT, *(server.port for server in settings.dns.nameservers or ())})
+    # Nothing but its own words vouches for a DNS answer. Callers must not send one in a server's name.
+    yield (
+        f"iifname {interfaces} fib daddr type local meta l4proto {{ tcp, udp }} th sport {_set(ports)} "
+        f"fib saddr . iif oif missing {_drop('forged_dns')}"
+    )
     pairs = [(address, door) for door in doors for address in door.addresses]
     for address, door in sorted(pairs, key=lambda pair: pair[0].ip.is_unspecified):
         yield f"{_at(address, 'daddr', 'dport')} goto {door.chain}"

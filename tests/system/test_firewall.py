@@ -363,6 +363,38 @@ def test_other_traffic_is_not_touched(site: Site, own: str, other: str) -> None:
     assert set(drops.values()) == {0}, drops
 
 
+@pytest.mark.parametrize(
+    ("own", "server"), [(GATEWAY, "10.88.0.2"), (GATEWAY_V6, "fd88::2")], ids=["IPv4", "IPv6"]
+)
+def test_a_caller_does_not_answer_for_a_name_server(site: Site, own: str, server: str) -> None:
+    """From port 53 of a name server that is on another interface nothing comes by the callers' interface.
+    From a caller's own port 53, and from the name server's by its own interface, it does.
+    """
+    world = site.world
+    near, elsewhere = world.near, world.elsewhere
+    ours = near.address if "." in own else near.address_v6
+    length = 32 if "." in own else 128
+    with ExitStack() as stack:
+        with world.gateway.entered():
+            asking = stack.enter_context(_udp(own))
+            asking.bind((own, 0))
+            asking.settimeout(PATIENCE)
+        near.namespace.configure(
+            f"address add {server}/{length} dev lo" + (" nodad" if length == 128 else "")
+        )
+        stack.callback(near.namespace.configure, f"address delete {server}/{length} dev lo")
+        with near.namespace.entered():
+            _send(own, (server, 53), asking, b"forged")
+        await_count(world, "forged_dns")
+        with near.namespace.entered():
+            _send(own, (ours, 53), asking, b"own")
+        assert asking.recv(100) == b"own"
+        with elsewhere.namespace.entered():
+            _send(own, (server, 53), asking, b"true")
+        assert asking.recv(100) == b"true"
+    assert world.count("forged_dns") == 1
+
+
 def test_loading_twice_changes_nothing(site: Site) -> None:
     """The file can be loaded over itself, and nft's check takes it."""
     gateway = site.world.gateway
@@ -448,6 +480,12 @@ def _echoing(namespace: Namespace, host: str, port: int = 2222) -> Iterator[None
         server = socket.create_server(("", port), family=family, backlog=16)
     with server:
         yield
+
+
+def _send(host: str, source: tuple[str, int], to: socket.socket, data: bytes) -> None:
+    with _udp(host) as sock:
+        sock.bind(source)
+        sock.sendto(data, (host, to.getsockname()[1]))
 
 
 def _udp(host: str) -> socket.socket:

@@ -11,6 +11,10 @@ from imds_proxy.rendering import nftables
 from imds_proxy.rendering.files import RenderingError
 
 CALLERS = ["10.77.0.0/16", "fd77::/32"]
+FORGED_DNS = (
+    'iifname {{ "lan0" }} fib daddr type local meta l4proto {{ tcp, udp }} th sport {{ {ports} }} '
+    "fib saddr . iif oif missing counter name forged_dns drop"
+)
 
 
 def rules_of(*listen: dict[str, object], **sections: object) -> dict[str, list[str]]:
@@ -105,11 +109,19 @@ def test_one_address_comes_before_all() -> None:
     chains = rules_of({"address": "[::]:8080"}, {"address": "10.77.0.1:8080", "callers": []})
     assert chains["arriving"][1:] == [
         "iif lo accept",
+        FORGED_DNS.format(ports="53"),
         "ip daddr 10.77.0.1 tcp dport 8080 goto listener_2",
         "fib daddr type local tcp dport 8080 goto listener_1",
     ]
     for family in ("ip saddr != { 10.77.0.0/16 }", "ip6 saddr != { fd77::/32 }"):
         assert f"{family} counter name not_a_caller drop" in chains["listener_1"]
+
+
+def test_no_caller_answers_for_a_name_server() -> None:
+    """Packets from a name server's port must come by the interface that leads to their sender."""
+    servers = ["10.78.0.3", "10.78.0.4:5353", "[fd78::3]:5354"]
+    chains = rules_of({"address": "169.254.169.254"}, dns={"nameservers": servers})
+    assert chains["arriving"][2] == FORGED_DNS.format(ports="53, 5353, 5354")
 
 
 def test_all_of_a_metadata_address_and_one_port_of_any_other() -> None:

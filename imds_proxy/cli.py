@@ -104,10 +104,14 @@ def check(path: Path | None) -> None:
     Each fault is a line FILE:LINE: KEY: text on stderr.
     Exit status: 0 good (there may be warnings), 2 faulty.
     """
+    from imds_proxy.config.network_checks import warn_of_system_nameservers
+
     path = path_of(path)
     loaded = load(path)
     assert loaded.configuration is not None
     settings = loaded.configuration.settings
+    for warning in warn_of_system_nameservers(loaded.configuration.source):
+        click.echo(str(warning), err=True)
     listeners = len(settings.listen) + (len(settings.people.listen) if settings.people else 0)
     click.echo(
         f"{path}: good ({_count(listeners, 'listener')}, {_count(len(loaded.providers), 'provider')}, "

@@ -124,7 +124,7 @@ ListenAddress = Annotated[
 InterfaceName = Annotated[str, FromText(values.parse_interface_name, _like("lan0"))]
 PeopleAddress = Annotated[SocketAddress, FromText(people_values.parse_people_address, _like("10.0.0.3:443"))]
 AdminAddress = Annotated[SocketAddress, FromText(values.parse_admin_address, _like("127.0.0.1:9338"))]
-Nameserver = Annotated[SocketAddress, FromText(values.parse_nameserver, _like("10.77.0.3", "127.0.0.1:5353"))]
+Nameserver = Annotated[SocketAddress, FromText(values.parse_nameserver, _like("10.78.0.3", "127.0.0.1:5353"))]
 
 TryTime = Annotated[float, _duration(0.01, 60)]
 MemoryTime = Annotated[float, _duration(0, 30 * 86400)]

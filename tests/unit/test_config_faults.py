@@ -318,6 +318,21 @@ dns:
   recheck: -1s                  #! dns.recheck: '-1s' is not a duration such as 300ms, 2s, 5m, 1h or 1d
   stale: 31d                    #! dns.stale: 31d is not in 0s .. 30d
 """,
+    "name servers among callers": """
+listen:
+  - {address: 10.77.0.1, callers: [10.77.0.0/16, "::/0"], callers_except: [10.77.0.3, 10.77.8.0/24]}
+  - {address: 10.77.0.2, callers: [10.78.0.0/16, 127.0.0.0/8, nonsense]}  #! listen[1].callers[2]: 'nonsense' is not a network such as 10.77.0.0/16
+dns:
+  nameservers:
+    - 10.77.0.3
+    - 10.77.0.4:5353            #! dns.nameservers[1]: warning: is in listen[0].callers: any of those could forge its answers; ask one on another network
+    - 10.77.8.8
+    - "[fd78::3]:53"            #! dns.nameservers[3]: warning: is in listen[0].callers: any of those could forge its answers; ask one on another network
+    - 10.78.0.3                 #! dns.nameservers[4]: warning: is in listen[1].callers: any of those could forge its answers; ask one on another network
+    - 10.79.0.3
+    - 127.0.0.53
+    - "[::1]:53"
+""",
     "no name servers": """
 dns: {nameservers: []}          #! dns.nameservers: must not be empty
 """,

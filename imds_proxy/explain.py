@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from imds_proxy.caller import NO_POINTER_V6
 from imds_proxy.errors import Refusal, Trouble
+from imds_proxy.model import is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,7 +100,8 @@ def _find_door(
 ) -> Door | None:
     for door in doors:
         if not door.admits(address):
-            steps.append(f"{door}: {address} is not in its callers, or in callers_except")
+            why = "is not in its callers, or in callers_except"
+            steps.append(f"{door}: {address} {'is link-local' if is_link_local(address) else why}")
         elif workload is None and door.is_by_workload:
             steps.append(f"{door}: the workload decides, not the address; name it with --workload")
         elif workload is not None and not door.is_by_workload:

@@ -14,7 +14,7 @@ from imds_proxy.console import Console
 from imds_proxy.errors import ConfigurationError, Fault, Refusal
 from imds_proxy.federation import Federation
 from imds_proxy.library_settings import CONFIGURATION, read_settings
-from imds_proxy.model import canonical_address
+from imds_proxy.model import canonical_address, is_link_local
 from imds_proxy.provider import PEOPLE
 from imds_proxy.registry import build_provider
 from imds_proxy.resolver import DNSResolver
@@ -251,9 +251,13 @@ def _checked_user(user: object) -> str:
 
 def _address_of(user: str) -> IPAddress | None:
     try:
-        return canonical_address(user)
+        address = canonical_address(user)
     except ValueError:
         return None
+    if is_link_local(address):
+        text = f"{user} is link-local: a machine on another link may have the same address; use another one"
+        raise ConfigurationError([Fault("user", "", text)])
+    return address
 
 
 def _quieten_aws_logs() -> None:

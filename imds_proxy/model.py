@@ -24,6 +24,15 @@ def canonical_address(text: str) -> IPAddress:
     return address
 
 
+def is_link_local(address: IPAddress) -> bool:
+    """Tell whether another machine on another link may have the same address.
+
+    Only the scope, which `canonical_address` drops, would tell them apart. IPv4's link-local addresses have
+    none: an answer to them leaves by one interface.
+    """
+    return address.version == 6 and address.is_link_local
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """An AWS account as the settings name it, with what its roles are assumed with."""

@@ -21,7 +21,7 @@ from imds_proxy.config import (
 )
 from imds_proxy.config.faults import NO_VALUE
 from imds_proxy.config.written import parse_at
-from imds_proxy.model import canonical_address
+from imds_proxy.model import canonical_address, is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,11 +124,15 @@ def _check_hosts(source: Source) -> Iterator[Fault]:
     hosts = source.value(("hosts",))
     for key in hosts if isinstance(hosts, dict) else ():
         try:
-            first = seen.setdefault(values.parse_address(key), ("hosts", key))
+            address = values.parse_address(key)
         except ValueError:
             continue
+        first = seen.setdefault(address, ("hosts", key))
         if first != ("hosts", key):
             yield source.fault(("hosts", key), f"is the address of {source.where(first)}")
+        elif is_link_local(address):
+            text = "link-local: no such caller is let in, so this entry has no effect"
+            yield source.fault(("hosts", key), text, is_warning=True)
 
 
 def _check_own_key(source: Source) -> Iterator[Fault]:

@@ -84,5 +84,5 @@ def warn_of_link_local(source: Source, path: KeyPath) -> Iterator[Fault]:
     for index in range(len(callers) if isinstance(callers, list) else 0):
         network = parse_at(source, (*path, index), values.parse_network)
         if network is not None and network.version == 6 and network.is_link_local:
-            text = "link-local: a machine on another link may have the same address, and is taken for it"
+            text = "link-local: refused all the same, as a machine on another link may have the same address"
             yield source.fault((*path, index), text, is_warning=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imds_proxy.config import people_values, tls_files, values
+from imds_proxy.config import listen_checks, people_values, tls_files, values
 from imds_proxy.config.section import SECRET_HEADER
 from imds_proxy.config.written import parse_at
 from imds_proxy.directory.wire import check_library
@@ -46,6 +46,7 @@ def check(source: Source) -> Iterator[Fault]:
     yield from _check_ldap(source)
     yield from _warn_of_the_unknowable(source)
     for path in _listeners(source):
+        yield from listen_checks.warn_of_link_local(source, (*path, "callers"))
         yield from tls_files.check(source, (*path, "tls"))
 
 

@@ -184,6 +184,13 @@ def test_a_class_that_can_not_be_made() -> None:
         proxy_for(class_name="Unmakable")
 
 
+@pytest.mark.parametrize("user", ["fe80::5", "fe80::5%eth0"])
+def test_a_link_local_machine(user: str) -> None:
+    """It is one machine on each link: it has no answer, with the scope or without."""
+    with pytest.raises(ConfigurationError, match=r"user: fe80::5.* is link-local"):
+        AWSFederationProxy(user, {"type": "simple", "grants": []}, ACCOUNTS)
+
+
 @pytest.mark.parametrize("user", ["", None, b"alice", 7])
 def test_nobody(user: object) -> None:
     """There is no answer for no user."""

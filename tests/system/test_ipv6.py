@@ -123,8 +123,8 @@ def test_an_ipv4_address_needs_no_such_advice(lab: Laboratory, gateway: Gateway)
 
 
 def test_a_link_local_peer(lab: Laboratory) -> None:
-    """A machine without another address asks from its link-local one: 403, and with that network among
-    `callers` a token and no role, because no name server has a name for it.
+    """A machine without another address asks from its link-local one: 403, also with that network among
+    `callers`. No name server is asked, nor AWS; the refusal is counted.
     """
     plain = make_listener("[fd00:ec2::254]:80")
     wide = {**make_listener("[::]:8006"), "callers": [*CALLERS, "fe80::/10"]}
@@ -135,11 +135,13 @@ def test_a_link_local_peer(lab: Laboratory) -> None:
         (its,) = await_addresses(gateway.namespace, scope="link")
         machine.namespace.configure(f"route replace fd00:ec2::254/128 via {its} dev eth0")
         assert source_of(machine) == link_local
-        assert machine.ask_token(base=METADATA_V6).status == 403
-        assert_refused(lab, machine, "http://[fd00:ec2::254]:8006")
-        scoped = f"http://[{its}%25eth0]:8006"
-        assert_refused(lab, machine, scoped)
+        calls = lab.calls()
+        for base in (METADATA_V6, "http://[fd00:ec2::254]:8006", f"http://[{its}%25eth0]:8006"):
+            assert machine.ask_token(base=base).status == 403
+            assert machine.ask("/latest/meta-data/", base=base).status == 403
+        assert lab.calls() == calls
         with pytest.raises(CommandError):  # nobody listens there on the plain port
             machine.ask("/", base=f"http://[{its}%25eth0]")
         explained = gateway.explain(link_local)
         assert (explained.status, explained.outcome) == (1, "refused")
+        assert any(step.endswith(f"{link_local} is link-local") for step in explained.steps)

@@ -167,8 +167,8 @@ listen:
   - address: "[fd00:ec2::254]:80"
     callers:
       - fd77::/32
-      - fe80::/10               #! listen[0].callers[1]: warning: link-local: a machine on another link may have the same address, and is taken for it
-      - fe80::5                 #! listen[0].callers[2]: warning: link-local: a machine on another link may have the same address, and is taken for it
+      - fe80::/10               #! listen[0].callers[1]: warning: link-local: refused all the same, as a machine on another link may have the same address
+      - fe80::5                 #! listen[0].callers[2]: warning: link-local: refused all the same, as a machine on another link may have the same address
       - 169.254.0.0/16
       - ::/0
       - fe80::/9000             #! listen[0].callers[5]: 'fe80::/9000' is not a network such as 10.77.0.0/16
@@ -339,6 +339,12 @@ dns: {nameservers: []}          #! dns.nameservers: must not be empty
     "a try longer than all tries": """
 dns: {attempt_timeout: 5s}      #! dns.attempt_timeout: warning: longer than dns.deadline: no second server is ever asked
 """,
+    "link-local hosts": """
+hosts:
+  fe80::5: a.valid.example      #! hosts.fe80::5: warning: link-local: no such caller is let in, so this entry has no effect
+  169.254.169.254: a.valid.example
+  fd77::5: a.valid.example
+""",
     "hosts and deny": """
 hosts:
   10.77.3.999: a.valid.example  #! hosts.10.77.3.999: '10.77.3.999' is not an address such as 10.77.3.9 or fd00::9
@@ -391,7 +397,7 @@ admin:
     - 10.77.0.9/16              #! admin.callers[0]: 10.77.0.9/16 has bits set behind its mask; write 10.77.0.0/16, or 10.77.0.9 for the one address
     - 10.0.0.0/33               #! admin.callers[1]: '10.0.0.0/33' is not a network such as 10.77.0.0/16
     - valid.example             #! admin.callers[2]: 'valid.example' is not a network such as 10.77.0.0/16
-    - fe80::/10                 #! admin.callers[3]: warning: link-local: a machine on another link may have the same address, and is taken for it
+    - fe80::/10                 #! admin.callers[3]: warning: link-local: refused all the same, as a machine on another link may have the same address
     - 10.77.0.9
   hosts:
     - gw1.valid.example

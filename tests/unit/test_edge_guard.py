@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 import pytest
@@ -56,6 +56,20 @@ def test_callers(peer: str) -> None:
 def test_strangers(peer: str) -> None:
     """Exceptions, neighbours, and other ways to write an IPv4 address in IPv6 are not let in."""
     assert not GUARD.admits_peer(canonical_address(peer))
+
+
+@pytest.mark.parametrize("peer", ["fe80::5", "fe80::5%eth0", "fe80::5%3", "febf::1"])
+def test_a_link_local_peer_is_a_stranger(peer: str) -> None:
+    """Whatever `callers` say: on two links it would be two machines, and one caller."""
+    wide = replace(GUARD, callers=(ip_network("fe80::/10"), ip_network("::/0")), callers_except=())
+    assert not wide.admits_peer(canonical_address(peer))
+    assert wide.admits_peer(canonical_address("fd77::5"))
+
+
+def test_a_link_local_ipv4_peer_is_a_caller() -> None:
+    """This host's own programs ask from the metadata address itself."""
+    wide = replace(GUARD, callers=(ip_network("169.254.169.254/32"),))
+    assert wide.admits_peer(canonical_address("169.254.169.254"))
 
 
 def test_an_empty_list_allows_nobody() -> None:

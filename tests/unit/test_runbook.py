@@ -31,6 +31,7 @@ OUR_TEXTS = (
     "unknown key; known here:",
     "tokens.key_file is not set: tokens end with this process",
     "no listener lets this address in",
+    "is link-local",
     "no PTR record",
     "no PTR name is allowed and leads back",
     "is in no allowed domain",

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Protocol
 
-from imds_proxy.model import canonical_address
+from imds_proxy.model import canonical_address, is_link_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -47,10 +47,15 @@ class Guard:
 
     @cached_property
     def admits_peer(self) -> Callable[[IPAddress], bool]:
-        """Tell whether a peer is in `callers` and not in `callers_except`; what was said last is kept."""
+        """Tell whether a peer is in `callers` and not in `callers_except`; what was said last is kept.
+
+        A link-local address is in none: it would make two machines on two links one caller.
+        """
         return lru_cache(maxsize=4096)(self._admits)
 
     def _admits(self, address: IPAddress) -> bool:
+        if is_link_local(address):
+            return False
         return _lies_in(address, self.callers) and not _lies_in(address, self.callers_except)
 
     def admits_host(self, values: Sequence[str], connection: Connected) -> bool:

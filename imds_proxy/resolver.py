@@ -159,11 +159,10 @@ class DNSResolver:
         began_at = next(self._moments)
         waiting = deque(self._nameservers)
         failures: dict[Server, str] = {}
-        while waiting and (remaining := until - loop.time()) > 0:
+        while waiting and loop.time() < until:
             server = waiting.popleft()
             try:
-                async with asyncio.timeout(remaining):
-                    answer = await self._share(name, rdtype, server, began_at)
+                answer = await self._share(name, rdtype, server, began_at, until)
             except TimeoutError:
                 failures[server] = "no answer in time"
                 waiting.append(server)
@@ -179,14 +178,19 @@ class DNSResolver:
         )
 
     async def _share(
-        self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, server: Server, began_at: int
+        self,
+        name: dns.name.Name,
+        rdtype: dns.rdatatype.RdataType,
+        server: Server,
+        began_at: int,
+        until: float,
     ) -> dns.message.Message:
         """Return the answer to a question that was sent after `began_at`. Raises what `exchange` does."""
         key = (name.to_digestable(), int(rdtype), server)
         while True:
             question = self._open.get(key) or self._begin(key, name, rdtype)
             try:
-                answer = await self._wait(key, question)
+                answer = await self._wait(key, question, until)
             except LongAnswerError:
                 if question.sent_at > began_at:
                     raise
@@ -207,16 +211,19 @@ class DNSResolver:
         question.task.add_done_callback(end)
         return question
 
-    async def _wait(self, key: Key, question: _Question) -> dns.message.Message:
+    async def _wait(self, key: Key, question: _Question, until: float) -> dns.message.Message:
+        task = question.task
         question.waiting += 1
         try:
-            await asyncio.wait((question.task,))
+            await asyncio.wait((task,), timeout=until - asyncio.get_running_loop().time())
+            if not task.done():
+                raise TimeoutError
         finally:
             question.waiting -= 1
-            if not question.waiting and not question.task.done():
-                question.task.cancel()
+            if not question.waiting and not task.done():
+                task.cancel()
                 self._close(key, question)
-        return question.task.result()
+        return task.result()
 
     def _close(self, key: Key, question: _Question) -> None:
         if self._open.get(key) is question:

@@ -67,7 +67,7 @@ FORGERIES: dict[str, tuple[Flaw, Callable[[bytes], bytes]]] = {
     "another id": (Flaw.ID, lambda query: answer_to(query, FORGED, id=other_id(query))),
     "another name": (Flaw.QUESTION, lambda query: answer_to(query, FORGED, name=OTHER)),
     "another type": (Flaw.QUESTION, lambda query: answer_to(query, "fd00::66", rdtype="AAAA")),
-    "another class": (Flaw.QUESTION, lambda query: answer_to(query, "a.example. 1", rdclass="CH")),
+    "another class": (Flaw.QUESTION, lambda query: answer_to(query, "chaos. 1", rdclass="CH")),
     "two questions": (Flaw.QUESTION, lambda query: query[:2] + b"\x84\0\0\2\0\0\0\0\0\0" + query[12:] * 2),
     "a question": (Flaw.GARBAGE, lambda query: query),
     "half a header": (Flaw.GARBAGE, lambda query: query[:7]),
@@ -221,7 +221,7 @@ async def test_chaos(over: str) -> None:
     """An answer of class CHAOS has addresses that are no IP addresses: a failure, no traceback."""
 
     def chaos(query: bytes) -> bytes:
-        return answer_to(query, "a.example. 1", rdclass="CH")
+        return answer_to(query, "chaos. 1", rdclass="CH")
 
     def truncated(query: bytes) -> bytes:
         return answer_to(query, flags=dns.flags.TC)

@@ -232,4 +232,4 @@ async def test_many_addresses_that_claim_one_name_open_one_question() -> None:
         names = [task.result() for task in tasks]
     assert names == [(HOST,)] * 48
     assert most_open == 1
-    assert 1 <= len(forward) <= 3
+    assert 1 <= len(forward) <= 5

@@ -1,8 +1,9 @@
 """One record per decision, as JSON lines, written by a thread of its own: a slow disk stops no one.
 
-The first hand-out of an access key to a caller is always written; when the line of records that wait for the
-disk is too long for that promise, `is_behind` says so and nothing new is handed out. Refusals and
-trouble of the same caller are collapsed: the first at once, the rest as a count after a minute.
+The first hand-out of an access key to a caller waits for its record: `note_hand_out` returns a future that is
+done once the record is written, and no key goes out before. While records can't be written `is_behind` says
+so, and nothing new is handed out. Records of hand-outs are written before those of refusals and trouble,
+which are bounded and counted (`audit_denials`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import errno
 import os
 import threading
 from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imds_proxy.audit_denials import Denials
 from imds_proxy.audit_outputs import FILE_MODE, Destination, JournalCopies, open_output
-from imds_proxy.audit_records import Line
+from imds_proxy.audit_records import Line, shortened
 from imds_proxy.errors import FederationError
-from imds_proxy.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,21 +29,25 @@ if TYPE_CHECKING:
     from imds_proxy.audit_records import Record
     from imds_proxy.clock import Clock
 
-_MOST_WAITING_HAND_OUTS = 50_000
+_MOST_WAITING_HAND_OUTS = 10_000
 _MOST_WAITING_REFUSALS = 10_000
-_MOST_COLLAPSED = 10_000
-_COLLAPSE_SECONDS = 60.0
+
+_DENIALS_AT_A_TIME = 100
+"""So that a hand-out never waits for many of them."""
+
+_SLOW_SECONDS = 0.85
+"""After which a record that still waits shows that the disk does not move."""
+
 _RETRY_SECONDS = 1.0
 _STREAMS = ("-", "stderr")
 
 
-class _Collapsed:
-    __slots__ = ("count", "last", "written_at")
-
-    def __init__(self, last: Record, written_at: float) -> None:
-        self.last = last
-        self.written_at = written_at
-        self.count = 0
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    line: Line
+    since: float
+    """Monotonic seconds."""
+    written: Future[None] | None = None
 
 
 class Audit:
@@ -51,14 +58,16 @@ class Audit:
         self._destination = _destination(to)
         self._clock = clock
         self._on_error = on_error
-        self._waiting: deque[Line] = deque()
-        self._collapsed: Recent[tuple[str | None, ...], _Collapsed] = Recent(_MOST_COLLAPSED)
+        # Apart, so that no flood of refusals delays a hand-out.
+        self._hand_outs: deque[_Waiting] = deque()
+        self._refusals: deque[_Waiting] = deque()
+        self._denials = Denials(self._put_denial, clock=clock)
         self._wake = threading.Event()
         self._reopen = False
+        self._is_failing = False
+        self._is_ending = False
         self._closing = threading.Event()
         self.written = 0
-        self.dropped = 0
-        """Records of refusals that were not written because the disk was too slow."""
         self.not_copied = 0
         """Records that are in the file and did not get into the journal."""
         self._thread = threading.Thread(target=self._write_until_closed, name="audit", daemon=True)
@@ -66,82 +75,81 @@ class Audit:
 
     @property
     def is_behind(self) -> bool:
-        """Tell whether so many records wait that a new hand-out might go unrecorded."""
-        return len(self._waiting) >= _MOST_WAITING_HAND_OUTS
+        """Tell whether records can't be written now, so that a new hand-out would wait in vain."""
+        return self._is_failing or len(self._hand_outs) >= _MOST_WAITING_HAND_OUTS or self._is_stuck()
 
     @property
     def collapsed(self) -> int:
         """How many denials are remembered, so that equal ones are counted."""
-        return len(self._collapsed)
+        return len(self._denials)
+
+    @property
+    def dropped(self) -> int:
+        """Records of refusals that found no room in the queue; a later record has their number."""
+        return self._denials.dropped
 
     @property
     def waiting(self) -> int:
         """How many records wait to be written."""
-        return len(self._waiting)
+        return len(self._hand_outs) + len(self._refusals)
 
-    def note_hand_out(self, record: Record) -> None:
-        """Write the record of credentials that go to a caller for the first time."""
-        self._put(record, 1)
+    def note_hand_out(self, record: Record) -> Future[None]:
+        """Write the record of credentials that go to a caller for the first time.
+
+        They may go out when the future is done. It can't be cancelled: what is recorded stays recorded.
+        """
+        written: Future[None] = Future()
+        written.set_running_or_notify_cancel()
+        self._put(self._hand_outs, record, 1, written)
+        return written
 
     def note_denial(self, record: Record) -> None:
-        """Write a refusal or trouble; repeated ones of the same caller are counted and written later."""
-        now = self._clock.monotonic()
-        # Many people may come from one address, a proxy's, and ask for many roles.
-        key = (record.caller, record.outcome, record.reason, record.name, record.account, record.role)
-        known = self._collapsed.get(key)
-        if known is None:
-            self._collapsed[key] = _Collapsed(record, now)
-            self._put_if_room(record, 1)
-        else:
-            known.last = record
-            known.count += 1
-            if now - known.written_at >= _COLLAPSE_SECONDS:
-                self._flush_collapsed(known, now)
+        """Write a refusal or trouble; repeated and frequent ones are counted and written later."""
+        self._denials.note(shortened(record))
 
     def flush_counts(self) -> None:
-        """Write the counts of repeated denials whose minute is over. Called now and then by the server."""
-        now = self._clock.monotonic()
-        for key, known in list(self._collapsed.items()):
-            if now - known.written_at >= _COLLAPSE_SECONDS:
-                if known.count:
-                    self._flush_collapsed(known, now)
-                else:
-                    del self._collapsed[key]
+        """Write the counts of denials whose minute is over. Called now and then by the server."""
+        self._denials.flush()
 
-    def reopen(self, to: str | Destination) -> None:
+    def reopen(self, to: str | Destination | None = None) -> None:
         """Write there from now on; a file is opened anew (logrotate may have moved it)."""
-        self._destination = _destination(to)
+        self._denials.flush_all()
+        if to is not None:
+            self._destination = _destination(to)
         self._reopen = True
         self._wake.set()
 
     def close(self, patience: float) -> None:
         """Write what is waiting, for at most `patience` seconds."""
-        for known in self._collapsed.values():
-            if known.count:
-                self._put_if_room(known.last, known.count)
+        self._is_ending = True
+        self._denials.flush_all()
         self._closing.set()
         self._wake.set()
         self._thread.join(patience)
 
-    def _flush_collapsed(self, known: _Collapsed, now: float) -> None:
-        self._put_if_room(known.last, known.count)
-        known.count = 0
-        known.written_at = now
+    def _is_stuck(self) -> bool:
+        try:
+            oldest = self._hand_outs[0]
+        except IndexError:
+            return False
+        return self._clock.monotonic() - oldest.since > _SLOW_SECONDS
 
-    def _put_if_room(self, record: Record, count: int) -> None:
-        if len(self._waiting) >= _MOST_WAITING_REFUSALS:
-            self.dropped += 1
-        else:
-            self._put(record, count)
+    def _put_denial(self, record: Record, count: int) -> bool:
+        if len(self._refusals) >= _MOST_WAITING_REFUSALS and not self._is_ending:
+            return False
+        self._put(self._refusals, record, count)
+        return True
 
-    def _put(self, record: Record, count: int) -> None:
-        self._waiting.append(Line(self._clock.wall(), record, count))
+    def _put(
+        self, queue: deque[_Waiting], record: Record, count: int, written: Future[None] | None = None
+    ) -> None:
+        line = Line(self._clock.wall(), shortened(record), count)
+        queue.append(_Waiting(line, self._clock.monotonic(), written))
         self._wake.set()
 
     def _write_until_closed(self) -> None:
         output: Output | None = None
         copies: JournalCopies | None = None
-        failing = False
         while True:
             self._wake.wait()
             self._wake.clear()
@@ -155,19 +163,20 @@ class Audit:
                 if destination.file is not None and destination.journal is not None:
                     copies = copies or self._copies(destination.journal)
                 self._write_waiting(output, copies)
-                failing = False
+                self._is_failing = False
             except (OSError, ValueError) as error:
-                if not failing:
-                    self._on_error(f"audit: {destination}: {error}; records wait")
-                failing = True
-                _close(output)
-                output = None
+                if not self._is_failing:
+                    self._on_error(f"audit: {destination}: {error}; records wait, no new key is handed out")
+                self._is_failing = True
+                if output is not None and not output.survives:
+                    _close(output)
+                    output = None
                 if self._closing.is_set():
                     return
                 # The records are still there: try again, but not with every one that comes.
                 self._closing.wait(_RETRY_SECONDS)
                 self._wake.set()
-            if self._closing.is_set() and not self._waiting:
+            if self._closing.is_set() and not self.waiting:
                 _close(output, copies)
                 return
 
@@ -175,15 +184,19 @@ class Audit:
         return JournalCopies(path, clock=self._clock, on_error=self._on_error)
 
     def _write_waiting(self, output: Output, copies: JournalCopies | None) -> None:
-        while self._waiting:
-            batch = [self._waiting[index] for index in range(min(len(self._waiting), output.batch))]
-            output.write(batch)
+        while queue := self._hand_outs or self._refusals:
+            most = output.batch if queue is self._hand_outs else min(output.batch, _DENIALS_AT_A_TIME)
+            batch = [queue[index] for index in range(min(len(queue), most))]
+            lines = [each.line for each in batch]
+            output.write(lines)
             self.written += len(batch)
-            for _ in batch:
-                self._waiting.popleft()
+            for each in batch:
+                if each.written is not None:
+                    each.written.set_result(None)
+                queue.popleft()
             # Last, and not among those that wait any more: the journal holds up no hand-out.
             if copies is not None:
-                self.not_copied += copies.write(batch)
+                self.not_copied += copies.write(lines)
 
 
 def _destination(to: str | Destination) -> Destination:

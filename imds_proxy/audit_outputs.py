@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
+import select
+import stat
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from imds_proxy.audit_records import journal_entry, json_line
 from imds_proxy.journal import JOURNAL_SOCKET, Journal, is_journal
@@ -30,6 +34,7 @@ BATCH = 1000
 FILE_MODE = 0o640
 
 _STREAMS = {"-": 1, "stderr": 2}
+_LINE_END = b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,9 @@ class Output(Protocol):
     batch: int
     """How many it takes at a time."""
 
+    survives: bool
+    """Whether it is used on after a failure; else it is opened anew."""
+
     def write(self, lines: Sequence[Line]) -> None:
         """Keep the records, all of them or, with OSError or ValueError, none."""
 
@@ -70,6 +78,8 @@ class Output(Protocol):
 
 def open_output(destination: Destination) -> Output:
     """Return what keeps the records. Raises OSError when it can't be opened."""
+    if destination.file in _STREAMS:
+        return _Stream(sys.stdout if destination.file == "-" else sys.stderr)
     if destination.file is not None:
         return _File(destination.file)
     assert destination.journal is not None
@@ -110,25 +120,81 @@ class JournalCopies:
         self._journal.close()
 
 
-class _File:
-    batch = BATCH
+class _Lines:
+    """A file descriptor that takes whole lines, and knows whether it has a broken one at its end."""
 
-    def __init__(self, name: str) -> None:
-        self._stream = _open(name)
+    def __init__(self, descriptor: int, *, is_torn: bool = False) -> None:
+        self.descriptor = descriptor
+        self._is_torn = is_torn
 
     def write(self, lines: Sequence[Line]) -> None:
-        self._stream.write("".join(map(json_line, lines)))
-        self._stream.flush()
+        text = "".join(map(json_line, lines)).encode("ascii")
+        rest = _LINE_END + text if self._is_torn else text
+        while rest:
+            try:
+                count = os.write(self.descriptor, rest)
+            except BlockingIOError:  # a pipe that its other users have set so
+                select.select([], [self.descriptor], [])
+                continue
+            self._is_torn = rest[count - 1 : count] != _LINE_END
+            rest = rest[count:]
+
+
+class _File:
+    """File that lines are appended to. What a failure has left of a line is taken back."""
+
+    batch = BATCH
+    survives = False
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lines = _Lines(_open(path), is_torn=_ends_within_a_line(path))
+
+    def write(self, lines: Sequence[Line]) -> None:
+        status = os.fstat(self._lines.descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+            # Somebody has removed it: nobody could read what goes there.
+            os.close(self._lines.descriptor)
+            self._lines = _Lines(_open(self._path))
+            status = os.fstat(self._lines.descriptor)
+        try:
+            self._lines.write(lines)
+        except OSError:
+            if stat.S_ISREG(status.st_mode):
+                with suppress(OSError):
+                    os.ftruncate(self._lines.descriptor, status.st_size)
+            raise
 
     def close(self) -> None:
-        if self._stream not in (sys.stdout, sys.stderr):
-            # What a full disk did not take is tried again by closing, and fails again.
-            with suppress(OSError, ValueError):
-                self._stream.close()
+        os.close(self._lines.descriptor)
+
+
+class _Stream:
+    """stdout or stderr."""
+
+    batch = BATCH
+    survives = True
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: _Lines | None = None
+        with suppress(io.UnsupportedOperation):  # a stream in memory
+            # Past the stream, which after a failure does not know what it has written.
+            self._lines = _Lines(stream.fileno())
+
+    def write(self, lines: Sequence[Line]) -> None:
+        if self._lines is not None:
+            self._lines.write(lines)
+        else:
+            self._stream.write("".join(map(json_line, lines)))
+
+    def close(self) -> None:
+        pass
 
 
 class _Journal:
     batch = 1
+    survives = False
 
     def __init__(self, path: Path) -> None:
         self._journal = Journal(path)
@@ -141,11 +207,21 @@ class _Journal:
         self._journal.close()
 
 
-def _open(name: str) -> IO[str]:
-    if name == "-":
-        return sys.stdout
-    if name == "stderr":
-        return sys.stderr
-    path = Path(name)
-    path.touch(mode=FILE_MODE, exist_ok=True)
-    return path.open("a", encoding="utf-8")
+def _open(path: str) -> int:
+    """Return the descriptor of a file that is appended to. Made where it is missing."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, FILE_MODE)
+
+
+def _ends_within_a_line(path: str) -> bool:
+    """Tell whether a file's last line lacks its end, as a process or a machine that was killed leaves it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+            return False
+        return os.pread(descriptor, 1, status.st_size - 1) != _LINE_END
+    finally:
+        os.close(descriptor)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from imds_proxy.journal import render_entry
 
@@ -32,6 +33,29 @@ class Record:
 
 
 _FIELDS = tuple(field.name for field in fields(Record))
+
+LONGEST_TEXT = 200
+"""Characters of a text in a record. Callers, the DNS and directories have a say in many of them."""
+
+_EXPLAINING = ("reason", "error")
+_TEXTS = tuple(name for name in _FIELDS if name not in ("stale", "outcome"))
+
+
+def shortened(record: Record) -> Record:
+    """Return the record with long texts cut.
+
+    Of a hand-out only the explanations are: the rest, which says who got which key, AWS and the DNS bound.
+    """
+    names = _EXPLAINING if record.outcome == "granted" else _TEXTS
+    texts = {name: getattr(record, name) for name in names}
+    cut: dict[str, Any] = {
+        name: _cut(text) for name, text in texts.items() if text and len(text) > LONGEST_TEXT
+    }
+    return replace(record, **cut) if cut else record
+
+
+def _cut(text: str) -> str:
+    return text[: LONGEST_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ ANSWER_HOLD = 0.85
 NAMED_MEMORY = 60.0
 """Seconds for which a role that LIST named is good for ROLE."""
 
+_CANT_RECORD = "the audit log can't be written now, so no new key is handed out"
+
 
 class Broker:
     """Decides for the callers of one provider."""
@@ -145,53 +147,56 @@ class Broker:
         return session.role_name
 
     def credentials_at_hand(self, standing: Standing, role: str) -> Credentials | None:
-        """ROLE, the common case: return credentials if nothing need be asked; None changes nothing."""
+        """ROLE, the common case: return credentials if nothing need be asked nor recorded; None changes
+        nothing.
+        """
+        entry, credentials = self._at_hand(standing, role)
+        if entry is None or credentials is None or standing.handed_key != credentials.access_key:
+            return None
+        self._cache.renew_if_due(entry)
+        return credentials
+
+    async def credentials(self, standing: Standing, role: str) -> Credentials:
+        """ROLE: return the credentials of the caller's role, once it is on record that they go out.
+
+        Raises Refusal or Trouble, after 0.85 s at the latest.
+        """
+        deadline = self._clock.monotonic() + ANSWER_HOLD
+        try:
+            entry, credentials = self._at_hand(standing, role)
+            if entry is not None and credentials is not None:
+                self._cache.renew_if_due(entry)
+                verdict = standing.verdict
+                if verdict is None or verdict.session != entry.session:
+                    # Since LIST named the role, trouble or another verdict has come up.
+                    verdict = standing.named_verdict
+            else:
+                verdict, session = await self._granted(standing, deadline)
+                if session.role_name != role:
+                    text = f"asked for the role {role!r}, has {session.role_name}"
+                    raise Refusal(text, kind=RefusalKind.OTHER_ROLE)
+                entry = standing.entry = self._cache.entry(session, self._sts)
+                credentials = await self._offer(standing, verdict, entry, deadline)
+            await self._record_hand_out(standing, verdict, credentials, deadline)
+        except (Refusal, Trouble) as error:
+            self._note_denial(standing, error)
+            raise
+        return credentials
+
+    def _at_hand(self, standing: Standing, role: str) -> tuple[Entry | None, Credentials | None]:
+        """Return the credentials that ROLE may have without asking anybody, and where they are held."""
         now = self._clock.monotonic()
-        is_promised = standing.named_role == role and now - standing.named_at <= NAMED_MEMORY
-        if is_promised:
+        if standing.named_role == role and now - standing.named_at <= NAMED_MEMORY:
             entry, least = standing.named_entry, freshness.LAST_AFTER_LIST
         else:
             verdict, entry, least = standing.verdict, standing.entry, freshness.LAST_MINUTE
             if verdict is None or verdict.session is None or now >= verdict.fresh_until:
-                return None
+                return None, None
             if verdict.session.role_name != role:
-                return None
+                return None, None
         if entry is None:
-            return None
-        credentials = self._cache.usable(entry, least=least)
-        if credentials is None:
-            return None
-        is_news = standing.handed_key != credentials.access_key
-        if is_news and self._audit.is_behind and not is_promised:
-            return None
-        self._cache.renew_if_due(entry)
-        if is_news:
-            verdict = standing.verdict
-            if verdict is None or verdict.session != entry.session:
-                # Since LIST named the role, trouble or another verdict has come up.
-                verdict = standing.named_verdict
-            self._note_hand_out(standing, verdict, credentials)
-        return credentials
-
-    async def credentials(self, standing: Standing, role: str) -> Credentials:
-        """ROLE: return the credentials of the caller's role. Raises Refusal or Trouble, after 0.85 s."""
-        credentials = self.credentials_at_hand(standing, role)
-        if credentials is not None:
-            return credentials
-        deadline = self._clock.monotonic() + ANSWER_HOLD
-        try:
-            verdict, session = await self._granted(standing, deadline)
-            if session.role_name != role:
-                text = f"asked for the role {role!r}, has {session.role_name}"
-                raise Refusal(text, kind=RefusalKind.OTHER_ROLE)
-            entry = standing.entry = self._cache.entry(session, self._sts)
-            credentials = await self._offer(standing, verdict, entry, deadline)
-        except (Refusal, Trouble) as error:
-            self._note_denial(standing, error)
-            raise
-        if standing.handed_key != credentials.access_key:
-            self._note_hand_out(standing, verdict, credentials)
-        return credentials
+            return None, None
+        return entry, self._cache.usable(entry, least=least)
 
     async def role_and_credentials(self, standing: Standing) -> tuple[RoleSession, Credentials]:
         """Return the caller's role and credentials: all that a container's client asks for, in one go.
@@ -199,19 +204,21 @@ class Broker:
         The identity is looked up again and an overdue renewal waited for as at TOKEN. Raises Refusal or
         Trouble, after 0.85 s at the latest.
         """
+        deadline = self._clock.monotonic() + ANSWER_HOLD
         verdict, session, _, credentials = await self._offer_at_once(standing, improves=True)
-        if standing.handed_key != credentials.access_key:
-            self._note_hand_out(standing, verdict, credentials)
+        try:
+            await self._record_hand_out(standing, verdict, credentials, deadline)
+        except Trouble as error:
+            self._note_denial(standing, error)
+            raise
         return session, credentials
 
     def role_and_credentials_at_hand(self, standing: Standing) -> tuple[RoleSession, Credentials] | None:
-        """Return the same if nothing need be asked, the common case; None changes nothing."""
-        offer = self._offer_at_hand(standing, improves=True)
+        """Return the same if nothing need be asked nor recorded, the common case; None changes nothing."""
+        offer = self._offer_at_hand(standing, improves=True, is_hand_out=True)
         if offer is None:
             return None
-        verdict, session, _, credentials = offer
-        if standing.handed_key != credentials.access_key:
-            self._note_hand_out(standing, verdict, credentials)
+        _, session, _, credentials = offer
         return session, credentials
 
     async def verdict(self, standing: Standing) -> Verdict:
@@ -306,7 +313,7 @@ class Broker:
         self._metrics.verdicts.add("stale" if verdict.is_stale else verdict.outcome)
         if verdict.is_stale and not (standing.verdict and standing.verdict.is_stale):
             # The audit log shall say that keys went out on an old name, even keys that went out before.
-            standing.handed_key = None
+            standing.handed_key = standing.recording = None
         standing.verdict = verdict
         if standing.named_verdict is not None and _contradicts(verdict, standing.named_verdict):
             standing.named_role = standing.named_entry = standing.named_verdict = None
@@ -354,7 +361,7 @@ class Broker:
         return verdict, session, entry, credentials
 
     def _offer_at_hand(
-        self, standing: Standing, *, improves: bool
+        self, standing: Standing, *, improves: bool, is_hand_out: bool = False
     ) -> tuple[Verdict, RoleSession, Entry, Credentials] | None:
         """Return what `_offer_at_once` would return without waiting; None changes nothing."""
         not_before = self._clock.monotonic() - self._recheck if improves else NEVER
@@ -367,7 +374,8 @@ class Broker:
         credentials = self._cache.usable(entry)
         if credentials is None:
             return None
-        if self._audit.is_behind and standing.handed_key != credentials.access_key:
+        is_news = standing.handed_key != credentials.access_key
+        if is_news and (is_hand_out or self._audit.is_behind):
             return None
         standing.entry = entry
         self._cache.renew_if_due(entry)
@@ -380,7 +388,7 @@ class Broker:
         if standing.verdict is not None and _contradicts(standing.verdict, verdict):
             raise Trouble("the caller's name changed meanwhile")
         if self._audit.is_behind and standing.handed_key != credentials.access_key:
-            raise OverloadError("the audit log is too far behind for a new hand-out")
+            raise OverloadError(_CANT_RECORD)
         return credentials
 
     async def _held(self, entry: Entry, deadline: float) -> Credentials:
@@ -398,18 +406,39 @@ class Broker:
             raise LateError("STS has not answered in time")
         raise entry.failure.with_traceback(None)
 
-    async def _wait(self, flight: asyncio.Task[None], deadline: float) -> None:
+    async def _wait(self, flight: asyncio.Future[None], deadline: float) -> None:
         remaining = deadline - self._clock.monotonic()
         if remaining > 0:
             await asyncio.wait((flight,), timeout=remaining)
 
     # --- the records -------------------------------------------------------------------------------
 
-    def _note_hand_out(self, standing: Standing, verdict: Verdict | None, credentials: Credentials) -> None:
-        standing.handed_key = credentials.access_key
-        self._metrics.hand_outs.add()
-        record = hand_out_record(standing.address, verdict, credentials, workload=standing.workload)
-        self._audit.note_hand_out(record)
+    async def _record_hand_out(
+        self, standing: Standing, verdict: Verdict | None, credentials: Credentials, deadline: float
+    ) -> None:
+        """Return once it is on record that the credentials go to the caller; at once if it is already.
+
+        Raises Trouble when that is not so in time. The record is written nevertheless, and the next request
+        finds it.
+        """
+        key = credentials.access_key
+        if standing.handed_key == key:
+            return
+        recording = standing.recording
+        if recording is None or recording[0] != key:
+            if self._audit.is_behind:
+                raise OverloadError(_CANT_RECORD)
+            record = hand_out_record(standing.address, verdict, credentials, workload=standing.workload)
+            recording = key, asyncio.wrap_future(self._audit.note_hand_out(record))
+            standing.recording = recording
+        await self._wait(recording[1], deadline)
+        if not recording[1].done():
+            raise OverloadError(_CANT_RECORD)
+        if standing.verdict is not None and verdict is not None and _contradicts(standing.verdict, verdict):
+            raise Trouble("the caller's name changed meanwhile")
+        if standing.recording is recording:
+            standing.handed_key, standing.recording = key, None
+            self._metrics.hand_outs.add()
 
     def _note_denial(self, standing: Standing, error: Refusal | Trouble) -> None:
         record = denial_record(standing.address, standing.verdict, error, workload=standing.workload)

@@ -133,6 +133,7 @@ def _gauges_of_connections(connections: OpenConnections) -> list[Gauge]:
 def _gauges_of_audit(audit: Audit) -> list[Gauge]:
     return [
         _one("audit_waiting", "Audit records that wait to be written.", lambda: audit.waiting),
+        _one("audit_behind", "Whether no new key can be recorded now.", lambda: audit.is_behind),
         _one("audit_written", "Audit records written.", lambda: audit.written, is_counter=True),
         _one("audit_dropped", "Audit records of refusals dropped.", lambda: audit.dropped, is_counter=True),
         _one(

@@ -36,6 +36,7 @@ class Standing:
         "named_role",
         "named_verdict",
         "not_before",
+        "recording",
         "verdict",
         "workload",
     )
@@ -55,6 +56,9 @@ class Standing:
         self.named_at = NEVER
         self.named_entry: Entry | None = None
         self.handed_key: str | None = None
+        """The access key that went out last, which is on record."""
+        self.recording: tuple[str, asyncio.Future[None]] | None = None
+        """An access key whose record waits to be written, and when it is."""
 
 
 class Standings:

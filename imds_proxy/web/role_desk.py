@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+RECORD_PATIENCE = 5.0
+"""Seconds that a person's credentials wait for the record that they go out."""
+
+_NO_RECORD = "The audit log can't be written at the moment; try again in a while"
 _UNKNOWN_GRANTS = "What you may access can't be found out at the moment; try again in a while"
 
 
@@ -86,8 +91,7 @@ class RoleDesk:
     async def credentials(self, wish: Wish, grant: Grant, session: RoleSession) -> Credentials:
         """Return credentials of what somebody wants; that they go out is on record. Raises Denial."""
         if self._audit.is_behind:
-            error = OverloadError("the audit log is behind")
-            self._deny(wish, error, 503, "Too many records wait to be written; try again in a while", grant)
+            self._deny(wish, OverloadError("the audit log can't be written now"), 503, _NO_RECORD, grant)
         try:
             credentials = await self._federation.credentials(session)
         except Refusal as refusal:
@@ -96,9 +100,11 @@ class RoleDesk:
             self._deny(wish, trouble, 503, "Too many ask AWS at the moment; try again in a while", grant)
         except Trouble as trouble:
             self._deny(wish, trouble, 502, "Call to AWS failed; try again in a while", grant)
-        self._audit.note_hand_out(
-            person_hand_out_record(wish.caller, wish.person.user, grant, session, credentials)
-        )
+        record = person_hand_out_record(wish.caller, wish.person.user, grant, session, credentials)
+        written = asyncio.wrap_future(self._audit.note_hand_out(record))
+        await asyncio.wait((written,), timeout=RECORD_PATIENCE)
+        if not written.done():
+            self._deny(wish, OverloadError("the audit log can't be written now"), 503, _NO_RECORD, grant)
         return credentials
 
     async def console_url(self, wish: Wish, credentials: Credentials, issuer: str) -> str | None:

@@ -87,6 +87,9 @@ class Core:
         self.audit_file = folder / "audit.jsonl"
         self.complaints: list[str] = []
         self.audit = Audit(str(self.audit_file), clock=clock, on_error=self.complaints.append)
+        self.is_log_moving = True
+        """False for a log that takes nothing: then nobody waits for it."""
+        self.clock.stand_still_while(lambda: self.is_log_moving and self.audit.waiting > 0)
         self.refused_renewals: list[RoleSession] = []
         self.cache = CredentialCache(
             clock,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec
 
@@ -26,6 +27,7 @@ FIRST_WALL = 1_800_000_000.0
 
 _FIRST_MONOTONIC = 50_000.0
 _LONGEST_REAL_WAIT = 10.0
+_GLANCE = 0.01
 
 Arguments = ParamSpec("Arguments")
 
@@ -34,9 +36,13 @@ class _JumpingSelector(selectors.SelectSelector):
     """Instead of sleeping until the next timer, says that the time has passed."""
 
     now = _FIRST_MONOTONIC
+    has_real_work: Callable[[], bool] = staticmethod(lambda: False)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(_LONGEST_REAL_WAIT if timeout is None else 0)
+        end = time.monotonic() + _LONGEST_REAL_WAIT
+        while timeout and not events and self.has_real_work() and time.monotonic() < end:
+            events = super().select(_GLANCE)
         if timeout is None and not events:
             raise AssertionError("all wait, and for nothing that could ever happen")
         if timeout is not None and not events:
@@ -46,11 +52,11 @@ class _JumpingSelector(selectors.SelectSelector):
 
 class _VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
+        self.jumping = _JumpingSelector()
+        super().__init__(self.jumping)
 
     def time(self) -> float:
-        return self._jumping.now
+        return self.jumping.now
 
 
 class VirtualClock:
@@ -59,6 +65,11 @@ class VirtualClock:
     def __init__(self) -> None:
         self.wall_error = 0.0
         self._loop = asyncio.get_running_loop()
+
+    def stand_still_while(self, has_real_work: Callable[[], bool]) -> None:
+        """Let no timer go off while a thread is at work for the loop: it takes no virtual time."""
+        assert isinstance(self._loop, _VirtualLoop)
+        self._loop.jumping.has_real_work = has_real_work
 
     def monotonic(self) -> float:
         """Return the loop's own seconds, which its timers go by."""

@@ -65,7 +65,7 @@ SERIES = {
         "0x10 0+1x20",
     ),
     "ImdsProxyMachinesRefused": (f'imds_proxy_refusals_total{{{GATEWAY}, reason="no_name"}}', "0+10x30"),
-    "ImdsProxyAuditBehind": (f"imds_proxy_audit_waiting{{{GATEWAY}}}", "0x10 5000x20"),
+    "ImdsProxyAuditBehind": (f"imds_proxy_audit_behind{{{GATEWAY}}}", "0x10 1x20"),
     "ImdsProxyMemoryAttack": (
         f'imds_proxy_connections_dropped_total{{{GATEWAY}, reason="heads"}}',
         "0x10 0+20x20",

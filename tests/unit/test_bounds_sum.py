@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from concurrent.futures import Future
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count as numbered
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from imds_proxy import audit, cache, caller, log, lookup_queue, standing, sts
+from imds_proxy import audit, audit_denials, cache, caller, log, lookup_queue, standing, sts
 from imds_proxy.audit_records import Line, Record
 from imds_proxy.config.settings import LimitSettings
 from imds_proxy.errors import AWSError
@@ -75,8 +76,9 @@ COUNTS = {
     "look-ups that wait": lookup_queue._LONGEST_LINE,
     "AssumeRole calls that wait": sts._LONGEST_LINE,
     "readings of user-data": user_data.MOST_THREADS,
-    "audit records that wait": audit._MOST_WAITING_HAND_OUTS,
-    "refusals that are counted": audit._MOST_COLLAPSED,
+    "audit records that wait": audit._MOST_WAITING_HAND_OUTS + audit._MOST_WAITING_REFUSALS,
+    "refusals that are counted": 2 * audit_denials._MOST_COLLAPSED,
+    "rates of refusals": audit_denials._MOST_COLLAPSED,
     "lines of the log that wait": log._LONGEST_LINE,
     "values of `Host` that are remembered": guard.host_of.cache_info().maxsize or 0,
     "login names whose failures are remembered": login_throttle._MOST_REMEMBERED,
@@ -395,7 +397,13 @@ async def test_pages() -> None:
 async def test_records() -> None:
     """Audit records with texts of their own, refusals that are counted, lines of the log."""
 
-    async def hand_outs(count: int) -> list[Line]:
+    async def hand_outs(count: int) -> list[audit._Waiting]:
+        return [waiting(line) for line in lines_of(count)]
+
+    def waiting(line: Line) -> audit._Waiting:
+        return audit._Waiting(line, line.time, Future())
+
+    def lines_of(count: int) -> list[Line]:
         return [
             Line(
                 1e9 + number,
@@ -421,7 +429,16 @@ async def test_records() -> None:
         for number in range(count):
             record = Record(f"10.0.0.{number}", "refused", reason=f"no PTR record: {number}")
             key = (record.caller, record.outcome, record.reason, record.name, record.account, record.role)
-            found[key] = audit._Collapsed(record, 1e9 + number)
+            found[key] = audit_denials._Counted(record, 1e9 + number)
+        return found
+
+    async def rates(count: int) -> dict[tuple[str, str], audit_denials._Rate]:
+        found = {
+            (f"10.0.0.{number}", f"tuvfoo{number}.valid.example"): audit_denials._Rate()
+            for number in range(count)
+        }
+        for number, rate in enumerate(found.values()):
+            rate.number_in(1_000_000 + number)
         return found
 
     async def lines(count: int) -> list[logging.LogRecord]:
@@ -432,6 +449,7 @@ async def test_records() -> None:
 
     assert fits("audit records that wait", await size_of(hand_outs))
     assert fits("refusals that are counted", await size_of(denials))
+    assert fits("rates of refusals", await size_of(rates))
     assert fits("lines of the log that wait", await size_of(lines))
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from typing import TYPE_CHECKING
 
 from tests.standins.aws_process import running_aws
 from tests.standins.commands import run_command
-from tests.standins.daemon import running_daemon, settings_for
+from tests.standins.daemon import running_daemon, settings_for, write_settings
 from tests.standins.wire import ROLES_PATH, TOKEN_HEADER, WireCaller
 from tests.web.machines import FOO_ROLE, HOSTS, caller_of, site_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.standins.daemon import Daemon
@@ -94,15 +97,68 @@ def test_callers_write_no_lines(sts: LittleSts, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full(sts: LittleSts, tmp_path: Path) -> None:
-    """An audit file that can't be written to is said once and stops nobody."""
-    with running_daemon(site_settings(sts, audit={"file": "/dev/full"}), tmp_path) as daemon:
+    """No key goes out that can't be recorded; it is said once, refusals go on, and a reload repairs it."""
+    settings = site_settings(sts, audit={"file": "/dev/full"})
+    with running_daemon(settings, tmp_path) as daemon:
         caller = caller_of(daemon)
         token = caller.fetch_token()
         for _ in range(3):
-            assert caller.get(ROLES_PATH + caller.fetch_role(token), token).status == 200
+            assert caller.get(ROLES_PATH + FOO_ROLE, token).status == 503
             assert caller.get(ROLES_PATH + "another", token).status == 404
         daemon.await_log(r"(error: audit: /dev/full: .*)")
         assert daemon.log.count("audit: /dev/full") == 1
+        assert caller.get(ROLES_PATH, token).status == 503
+        file = tmp_path / "audit.jsonl"
+        write_settings(settings | {"audit": {"file": str(file)}}, tmp_path / "imds-proxy.yaml")
+        daemon.signal(signal.SIGHUP)
+        daemon.await_log(r".*(configuration reloaded)")
+        wait_for_status(lambda: caller.get(ROLES_PATH + FOO_ROLE, token).status, 200)
+        daemon.stop()
+    granted = [json.loads(line) for line in file.read_text().splitlines() if '"granted"' in line]
+    assert {record["role"] for record in granted} == {FOO_ROLE}
+
+
+def wait_for_status(ask: Callable[[], int], status: int) -> None:
+    end = time.monotonic() + 20
+    while (found := ask()) != status:
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+
+
+def test_a_killed_daemon(sts: LittleSts, tmp_path: Path) -> None:
+    """Each key that went out is on record at the moment its caller has it, whatever becomes of the daemon."""
+    file = tmp_path / "audit.jsonl"
+    with running_daemon(site_settings(sts, audit={"file": str(file)}), tmp_path) as daemon:
+        caller = caller_of(daemon)
+        token = caller.fetch_token()
+        document = json.loads(caller.get(ROLES_PATH + FOO_ROLE, token).body)
+        records = file.read_text()
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+    assert [json.loads(line)["access_key_id"] for line in records.splitlines()] == [document["AccessKeyId"]]
+    assert file.read_text() == records
+
+
+def test_a_flood_of_refusals(sts: LittleSts, tmp_path: Path) -> None:
+    """2,000 different refusals of one caller are some records and a count, and hide no hand-out."""
+    file = tmp_path / "audit.jsonl"
+    with running_daemon(site_settings(sts, audit={"file": str(file)}), tmp_path) as daemon:
+        caller = caller_of(daemon)
+        token = caller.fetch_token()
+        began = time.monotonic()
+        statuses = [
+            caller.get(f"{ROLES_PATH}role-{number}-{'x' * 300}", token).status for number in range(500)
+        ]
+        seconds = time.monotonic() - began
+        assert caller.get(ROLES_PATH + FOO_ROLE, token).status == 200
+        daemon.stop()
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    denials = [record for record in records if record["outcome"] != "granted"]
+    assert len(records) == len(denials) + 1
+    assert len(denials) <= 10 * (seconds + 2) + 2
+    refused = [record["count"] for record in denials if record["outcome"] == "refused"]
+    assert sum(refused) == sum(status == 404 for status in statuses)
+    assert max(len(record["error"] or "") for record in records) <= 200
 
 
 def test_nobody_reads_the_output(sts: LittleSts, tmp_path: Path) -> None:

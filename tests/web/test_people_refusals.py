@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -469,14 +470,23 @@ def test_a_listener_that_is_no_longer_configured(giving: PeopleWorld) -> None:
     assert [giving.proxy().get(path).status for path in (f"{BASE}/status", READER)] == [403, 403]
 
 
-def test_the_audit_log_is_behind(giving: PeopleWorld) -> None:
-    """503 for credentials, before STS is asked; lists are still shown."""
+def test_the_audit_log_cannot_be_written(giving: PeopleWorld, tmp_path: Path) -> None:
+    """503 for credentials, before STS is asked where that is known already; lists are still shown."""
     audit = giving.site.workshop.audit
-    giving.site.do(lambda: audit._waiting.extend([None] * 50_000))  # type: ignore[list-item]  # only counted
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    giving.site.do(lambda: audit.reopen(str(fifo)))
+    assert giving.proxy().get(READER).status == 503
+    calls = giving.calls
+    giving.site.clock.ahead += 1
     answers = [giving.proxy().get(path).status for path in (READER, f"{BASE}/account")]
-    giving.site.do(audit._waiting.clear)
     assert answers == [503, 200]
-    assert giving.calls == 0
+    assert giving.calls == calls
+    with fifo.open() as reader:
+        assert '"granted"' in reader.readline()
+        assert giving.proxy().get(READER).status == 200
+        giving.site.do(lambda: audit.reopen(str(tmp_path / "next")))
+        assert giving.proxy().get(READER).status == 200
 
 
 def test_people_who_are_cut_off(tmp_path: Path) -> None:

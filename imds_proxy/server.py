@@ -102,7 +102,7 @@ class Server:
             self._apply,
             self._metrics,
             supervisor=supervisor,
-            on_end=lambda: supervisor.ready(self._status()),
+            on_end=self._note_end_of_reload,
         )
         self._is_serving = False
 
@@ -271,6 +271,11 @@ class Server:
         self._listeners.hand_over(site, configuration.settings)
         old.retire()
         self._start_task(self._load_boto3(site))
+
+    def _note_end_of_reload(self) -> None:
+        # Also when the configuration was kept: logrotate has moved the file, and deletes it some day.
+        self._workshop.audit.reopen()
+        self._supervisor.ready(self._status())
 
     def _take_admin(self, admin: AdminSettings) -> None:
         assert self._admin is not None

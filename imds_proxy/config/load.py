@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = Path("/etc/imds-proxy")
 
+AUDIT_FILE = "audit.jsonl"
+"""Its name in the folder that systemd keeps for logs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -109,9 +112,12 @@ def _with_environment(source: Source, environ: Mapping[str, str]) -> Source:
         if environ.get(variable):
             put("aws", "region", environ[variable], variable)
     # systemd.exec(5): several folders are separated by colons.
-    folder = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if folder:
-        put("admin", "socket", f"{folder}/admin.sock", "RUNTIME_DIRECTORY")
+    for variable, section, key, name in (
+        ("RUNTIME_DIRECTORY", "admin", "socket", "admin.sock"),
+        ("LOGS_DIRECTORY", "audit", "file", AUDIT_FILE),
+    ):
+        if folder := environ.get(variable, "").partition(":")[0]:
+            put(section, key, f"{folder}/{name}", variable)
     return replace(source, tree=tree, positions=positions)
 
 

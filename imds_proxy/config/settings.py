@@ -144,7 +144,10 @@ class TokenSettings(Section):
 class AuditSettings(Section):
     """Where the record of decisions goes."""
 
-    file: fields.Text = Field(default="-", description='A path, "-" (stdout) or "stderr".')
+    file: fields.Text = Field(
+        default="-",
+        description='A path, "-" (stdout) or "stderr". Left out: $LOGS_DIRECTORY/audit.jsonl, else "-".',
+    )
     journal: bool = Field(
         default=False, description="Whether each record also goes to systemd's journal, with fields."
     )

@@ -245,7 +245,7 @@ async def _examine_files(host: Host) -> list[Finding]:
     def look() -> list[Finding]:
         files = own_files.judge_files(own_files.read_files(host.configuration))
         certificates = own_files.examine_certificates(host.configuration, time.time())
-        return [*files, *certificates, own_files.examine_audit(host.configuration.settings.audit.file)]
+        return [*files, *certificates, own_files.examine_audit(own_files.find_audit(host.configuration))]
 
     return await _THREADS.run(look)
 

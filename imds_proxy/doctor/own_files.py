@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _OWN_KEY_FILE = Path("/etc/imds-proxy/aws-credentials")
 """What the unit's LoadCredential= names."""
+_USUAL_AUDIT = Path("/var/log/imds-proxy/audit.jsonl")
+"""The unit's, whose $LOGS_DIRECTORY is not known outside."""
 _STATE_KEY_FILE = Path("/var/lib/imds-proxy/token.key")
 _FEW_DAYS = 14
 _LITTLE_SPACE = 100 << 20
@@ -116,8 +118,15 @@ def judge_certificate(file: Path, end: float, now: float) -> Finding:
     return ok(title, f"good until {until}")
 
 
+def find_audit(configuration: Configuration, usual: Path = _USUAL_AUDIT) -> str:
+    """Return the setting `audit.file`, or the unit's file where it is left out and the unit has run."""
+    is_left_out = configuration.source.value(("audit", "file")) is None
+    is_there = is_left_out and os.access(usual.parent, os.X_OK)
+    return str(usual) if is_there else configuration.settings.audit.file
+
+
 def examine_audit(file: str) -> Finding:
-    """Return whether there is room for the audit; `file` is the setting `audit.file`."""
+    """Return whether there is room for the audit; `file` is where it goes."""
     title = "audit"
     if not file.startswith("/"):
         return ok(title, f"goes to {'stdout' if file == '-' else file}")

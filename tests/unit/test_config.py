@@ -246,6 +246,20 @@ def test_the_admin_socket_is_where_systemd_says(tmp_path: Path) -> None:
     assert _read(tmp_path, text, environ).settings.admin.socket == Path("/tmp/x")
 
 
+def test_the_audit_log_is_where_systemd_says(tmp_path: Path) -> None:
+    """LOGS_DIRECTORY may have several folders; the file wins, `-` included; without either it is stdout."""
+    environ = {"LOGS_DIRECTORY": "/var/log/imds-proxy:/var/log/other"}
+    made = _read(tmp_path, LEAST, environ)
+    assert made.settings.audit.file == "/var/log/imds-proxy/audit.jsonl"
+    assert made.source.where(("audit", "file")) == "$LOGS_DIRECTORY"
+    for file in ("-", "stderr", "/tmp/x"):
+        text = f"{LEAST}\naudit: {{file: '{file}'}}"
+        assert _read(tmp_path, text, environ).settings.audit.file == file
+    both = _read(tmp_path, f"{LEAST}\naudit: {{journal: true}}", environ).settings.audit
+    assert (both.file, both.journal) == ("/var/log/imds-proxy/audit.jsonl", True)
+    assert _read(tmp_path, LEAST, {"LOGS_DIRECTORY": ""}).settings.audit.file == "-"
+
+
 def test_the_default_path() -> None:
     """The variable, then the folder in /etc."""
     assert config.default_path({"IMDS_PROXY_CONFIG": "/x/y.yaml"}) == Path("/x/y.yaml")

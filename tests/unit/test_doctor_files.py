@@ -8,10 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from imds_proxy.config import read_configuration
 from imds_proxy.doctor.certificates import read_end
 from imds_proxy.doctor.daemon import judge_connections, judge_readiness, judge_renewals
-from imds_proxy.doctor.own_files import FileFact, examine_audit, judge_certificate, judge_disk, judge_files
+from imds_proxy.doctor.own_files import (
+    FileFact,
+    examine_audit,
+    find_audit,
+    judge_certificate,
+    judge_disk,
+    judge_files,
+)
 from tests.standins.certificates import make_certificate
+
+LEAST = """
+listen: [{address: 127.0.0.1:0}]
+provider: {type: simple}
+aws: {region: eu-central-1}
+"""
 
 FILE = Path("/etc/imds-proxy/a.yaml")
 
@@ -95,6 +109,24 @@ def test_audit(tmp_path: Path) -> None:
     assert examine_audit("stderr").level == "ok"
     assert "MiB" in examine_audit(str(tmp_path / "audit.log")).fact
     assert examine_audit(str(tmp_path / "no" / "audit.log")).level == "fault"
+
+
+def test_where_the_audit_goes(tmp_path: Path) -> None:
+    """The setting; where it is left out the unit's file, if the unit has a folder here."""
+    file = tmp_path / "imds-proxy.yaml"
+    usual = tmp_path / "logs" / "audit.jsonl"
+
+    def found(text: str = "") -> str:
+        file.write_text(LEAST + text)
+        reading = read_configuration(file, {})
+        assert reading.configuration is not None
+        return find_audit(reading.configuration, usual)
+
+    assert found() == "-"
+    usual.parent.mkdir()
+    assert found() == str(usual)
+    assert found("audit: {file: '-'}\n") == "-"
+    assert found("audit: {file: /x}\n") == "/x"
 
 
 def test_connections() -> None:

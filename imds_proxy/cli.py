@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
@@ -22,6 +23,7 @@ from imds_proxy import (
 from imds_proxy.errors import ConfigurationError, FederationError
 from imds_proxy.exit_statuses import EXIT_FAILED, EXIT_FAULTY, EXIT_REFUSED, EXIT_TROUBLE
 from imds_proxy.loading import admin_socket, config_option, load, path_of, socket_option
+from imds_proxy.private_memory import keep_memory_private
 
 if TYPE_CHECKING:
     from imds_proxy.explain import Explanation
@@ -45,6 +47,12 @@ def main() -> None:
     For the host:    imds-proxy render systemd
     For people:      imds-proxy accounts
     """
+    # Before anything secret is read.
+    try:
+        keep_memory_private()
+    except OSError as error:
+        click.echo(f"imds-proxy: cannot forbid core dumps: {error.strerror}", err=True)
+        sys.exit(EXIT_FAILED)
 
 
 for _command in (
@@ -66,6 +74,7 @@ def serve(path: Path | None) -> None:
     Prints "listening ADDRESS:PORT" on stderr for each listener once it accepts.
     SIGHUP    reads the configuration again, all of it or, if it is faulty, nothing
     SIGTERM   finishes what is under way and ends, within 5 seconds; twice: at once
+    SIGABRT   writes the stack of each thread to stderr and ends at once, without a core dump
     Exit status: 0 after SIGTERM, 1 cannot start, 2 faulty configuration.
     """
     # Until the daemon can reload, a SIGHUP must not end it.
@@ -73,6 +82,8 @@ def serve(path: Path | None) -> None:
     # Nothing that is imported is garbage: to look for it is a sixth of the start. The server does, later.
     gc.disable()
     _fill_standard_streams()
+    # SIGABRT, by which a watchdog ends us, writes where each thread is to stderr: lines of code, no values.
+    faulthandler.enable()
     from imds_proxy import log, server
 
     path = path_of(path)

@@ -46,6 +46,7 @@ OTHER_NUMBERS = {
     "naming",  # what AWS takes
     "names",  # what DNS takes
     "nss",  # how much room the C library's answers get
+    "private_memory",  # what prctl(2) takes
     "resolver",  # how long a text for the log may be
     "role_sessions",  # what AWS takes
     "secret_settings",  # how short a secret is looked for in texts

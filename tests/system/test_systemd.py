@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from tests.system.lab.laboratory import Laboratory
 
 pytestmark = pytest.mark.system
+
+AUDIT_FILE = "/var/log/imds-proxy/audit.jsonl"
+LINES = 5_000
 
 HANGING = """
 import time
@@ -208,7 +212,13 @@ def test_a_hung_event_loop_is_replaced(lab: Laboratory, gateway: UnitGateway) ->
     )  # fmt: skip
     gateway.host.wait_for(lambda: gateway.pid not in (0, pid), "another process")
     gateway.host.wait_for(lambda: gateway.state == "active", "it is ready")
-    assert "Watchdog timeout" in gateway.lines_since(before)
+    said = gateway.lines_since(before)
+    assert "Watchdog timeout" in said
+    # Where it hung, without a core dump.
+    assert "Fatal Python error: Aborted" in said
+    assert "in grants_for" in said
+    assert "status=6/ABRT" in said
+    assert "core-dump" not in said
     assert neighbour.ask_token(base=METADATA_V6).status == 200
 
 
@@ -248,3 +258,80 @@ def test_the_sockets_are_those_that_are_rendered(gateway: UnitGateway) -> None:
         for folder in (rendered, "/etc/systemd/system")
     ]
     assert listens[0] == listens[1]
+
+
+def test_journald_drops_no_line_of_the_unit(gateway: UnitGateway) -> None:
+    """5,000 lines at once where journald takes a hundred: with the unit's own limits all of them are kept."""
+    text = gateway.host.read(f"/etc/systemd/system/{SERVICE}")
+    limits = [line for line in text.splitlines() if line.startswith("LogRateLimit")]
+    strict = "[Journal]\nRateLimitIntervalSec=1h\nRateLimitBurst=100\n"
+    gateway.host.write("/etc/systemd/journald.conf.d/zz-strict.conf", strict)
+    gateway.host.run("systemctl", "restart", "systemd-journald")
+
+    def kept(name: str, *properties: str) -> int:
+        options = [f"--property={each}" for each in properties]
+        script = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); done"
+        gateway.host.run("systemd-run", "--quiet", "--wait", f"--unit={name}", *options, "sh", "-c", script)
+        gateway.host.run("journalctl", "--sync")
+        return gateway.host.journal(name).count(": line ")
+
+    try:
+        # So the question is a good one.
+        assert kept("flood.service") < LINES
+        assert kept("flood-with-the-unit-s.service", *limits) == LINES
+    finally:
+        gateway.host.run("rm", "/etc/systemd/journald.conf.d/zz-strict.conf")
+        gateway.host.run("systemctl", "restart", "systemd-journald")
+
+
+def test_each_key_is_in_the_file_of_the_unit(lab: Laboratory, gateway: UnitGateway) -> None:
+    """Under a flood of refusals, and when the daemon is killed: each key that a machine got is on record."""
+    stranger = lab.make_machine(gateway)
+    token = stranger.fetch_token()
+    machines = [lab.make_machine(gateway, lab.new_name()) for _ in range(5)]
+    keys = []
+    urls = f"for i in $(seq 400); do echo http://169.254.169.254{ROLE_LIST}role-$i-$RANDOM; done"
+    curl = f"curl --silent --max-time 5 --output /dev/null --header 'X-aws-ec2-metadata-token: {token}'"
+    for machine in machines:
+        stranger.namespace.run("bash", "-c", f"{urls} | xargs -P 8 -n 50 {curl}", check=False)
+        keys.append(machine.fetch_credentials(TUVFOO)["AccessKeyId"])
+    gateway.host.run("systemctl", "kill", "--signal=KILL", SERVICE)
+    assert set(keys) <= set(granted_keys(gateway))
+    owner = gateway.host.run("stat", "--format=%U %a", AUDIT_FILE).stdout.split()
+    assert owner == ["imds-proxy", "600"]
+
+
+def test_a_full_disk_below_the_unit(lab: Laboratory, gateway: UnitGateway) -> None:
+    """No key goes out without its record; a machine that has one keeps it; with room again all goes on."""
+    folder = AUDIT_FILE.rpartition("/")[0]
+    gateway.control("stop", check=False)
+    gateway.host.run("mkdir", "-p", folder)
+    gateway.host.run("mount", "-t", "tmpfs", "-o", "size=64k,mode=750", "tmpfs", folder)
+    try:
+        known = lab.make_machine(gateway, lab.new_name())
+        keys = [known.fetch_credentials(TUVFOO)["AccessKeyId"]]
+        gateway.host.run("sh", "-c", f"cat /dev/zero >{folder}/filler", check=False)
+        # A few records still fit into the last page of the file.
+        machine = lab.make_machine(gateway, lab.new_name())
+        while (answer := machine.ask(ROLE_LIST + TUVFOO, token=machine.fetch_token())).status != 503:
+            assert len(keys) < 20, "the disk is full, and keys go out"
+            keys.append(json.loads(answer.body)["AccessKeyId"])
+            machine = lab.make_machine(gateway, lab.new_name())
+        assert known.fetch_credentials(TUVFOO)["AccessKeyId"] == keys[0]
+        assert sorted(keys) == sorted(granted_keys(gateway))
+        assert "No space left on device" in gateway.log
+        gateway.host.run("rm", f"{folder}/filler")
+        gateway.host.wait_for(
+            lambda: machine.ask(ROLE_LIST + TUVFOO, token=machine.fetch_token()).status == 200, "a key"
+        )
+        keys.append(machine.fetch_credentials(TUVFOO)["AccessKeyId"])
+        assert sorted(keys) == sorted(granted_keys(gateway))
+    finally:
+        gateway.control("stop", check=False)
+        gateway.host.run("umount", folder)
+
+
+def granted_keys(gateway: UnitGateway) -> list[str]:
+    """Return the access keys of all hand-outs in the unit's audit log."""
+    records = [json.loads(line) for line in gateway.host.read(AUDIT_FILE).splitlines()]
+    return [record["access_key_id"] for record in records if record["outcome"] == "granted"]

@@ -489,6 +489,20 @@ def test_the_audit_log_cannot_be_written(giving: PeopleWorld, tmp_path: Path) ->
         assert giving.proxy().get(READER).status == 200
 
 
+def test_a_person_who_asks_for_everything(giving: PeopleWorld) -> None:
+    """300 roles that there are not: ten records and a count, whatever the roles were called."""
+    giving.site.clock.freeze()
+    for number in range(300):
+        path = f"{BASE}/account/main/role-{number}{'x' * (number % 40)}"
+        assert giving.proxy("mallory").get(path).status == 403
+    giving.site.clock.ahead += 61
+    giving.site.do(giving.site.workshop.audit.flush_counts)
+    records = [one for one in giving.site.audit_records() if one["caller"] == PROXY]
+    assert [one["count"] for one in records if one["name"] == "mallory"] == [1] * 10
+    assert sum(one["count"] for one in records if one["name"] is None) == 290
+    assert giving.calls == 0
+
+
 def test_people_who_are_cut_off(tmp_path: Path) -> None:
     """By a login name that could be no host's, however its letters are written; everybody else goes on."""
     with running_people(tmp_path, deny=["Alice", "joe@valid.example"]) as running:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imds_proxy.base_provider import BaseProvider
+from imds_proxy.file_access import find_opening
 from imds_proxy.provider import MACHINES, PEOPLE, Provider, ProviderSettings
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def _find_object(section: ProviderSection) -> tuple[str, object]:
     if section.type is not None:
         return "type", _load_entry_point(section, section.type)
     assert section.module is not None  # a section has one of the two
+    _check_closed(section, section.module)
     try:
         module = importlib.import_module(section.module)
         found = getattr(module, section.class_name, None)  # which a module may import only now
@@ -86,6 +89,21 @@ def _find_object(section: ProviderSection) -> tuple[str, object]:
         text = f"module {section.module} has no class {section.class_name} of its own"
         raise UnusableError(section.fault(text, "class"))
     return "class", found
+
+
+def _check_closed(section: ProviderSection, module: str) -> None:
+    """Raise UnusableError for a module that any user can change: once imported, it runs beside our key."""
+    try:
+        spec = importlib.util.find_spec(module.partition(".")[0])
+        if spec is None:
+            return
+        places = [*(spec.submodule_search_locations or ()), *((spec.origin,) if spec.has_location else ())]
+        openings = [find_opening(Path(place)) for place in places if place is not None]
+    except (ImportError, OSError, ValueError):
+        return  # the import says what is wrong
+    for opening in openings:
+        if opening is not None and opening.is_for_all:
+            raise UnusableError(section.fault(str(opening), "module"))
 
 
 def _load_entry_point(section: ProviderSection, name: str) -> object:

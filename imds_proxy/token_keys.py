@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from imds_proxy.config import parse_token_keys
 from imds_proxy.errors import ConfigurationError, Fault
+from imds_proxy.secret_file import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _KEY_BYTES = 32
-_OTHERS = 0o007
 
 
 def own_token_keys(environ: Mapping[str, str]) -> tuple[bytes, ...] | None:
@@ -29,9 +29,7 @@ def own_token_keys(environ: Mapping[str, str]) -> tuple[bytes, ...] | None:
     file = Path(folder.partition(":")[0]) / "token.key"
     try:
         _make_if_missing(file)
-        if file.stat().st_mode & _OTHERS:
-            raise ConfigurationError([Fault(str(file), "", "others can read this key; chmod 0600")])
-        return parse_token_keys(file.read_text("ascii"))
+        return parse_token_keys(read_secret(file).decode("ascii"))
     except (OSError, ValueError) as error:
         raise ConfigurationError([Fault(str(file), "", f"can't be used: {error}")]) from error
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from collections import defaultdict
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from imds_proxy.daemon_threads import DaemonThreads
 from imds_proxy.errors import OverloadError, Trouble
 from imds_proxy.names import parse_workload
-from imds_proxy.secret_file import FileError, read_secret
+from imds_proxy.secret_file import FileError, check_closed, read_secret
 
 if TYPE_CHECKING:
     import asyncio
@@ -115,8 +114,7 @@ class WorkloadSecrets:
 
     def _read(self, before: _Contents) -> _Contents:
         try:
-            if os.stat(self._folder).st_mode & stat.S_IWOTH:  # noqa: PTH116  beside os.scandir
-                raise FileError(f"{self._folder}: others can write in it; chmod o-w {self._folder}")
+            check_closed(self._folder)
             stamps = _stamps_of(self._folder)
         except OSError as error:
             return _Contents((), {}, failure=f"{self._folder} can't be read: {error.strerror}")

@@ -114,13 +114,12 @@ def read_source(path: Path, loader: Loader = LOADER) -> Source:
     """Return what the file `path` says, or the folder's `*.yaml` and `*.yml` in the order of their names."""
     merger = _Merger()
     try:
-        is_folder = path.is_dir()
-        files = _files_of(path) if is_folder else [path]
+        files = files_of(path)
     except OSError as error:
         return _unreadable(path, f"can't be read: {error.strerror}")
     if not files:
         return _unreadable(path, "the folder has no *.yaml or *.yml file")
-    merger.positions[()] = str(path) if is_folder else f"{path}:1"
+    merger.positions[()] = f"{path}:1" if files == [path] else str(path)
     for file in files:
         merger.add(file, loader)
     return Source(path, merger.tree, merger.positions, merger.plain, tuple(merger.faults), merger.is_complete)
@@ -141,16 +140,17 @@ def _paths(value: object, path: KeyPath) -> Iterator[KeyPath]:
             yield from _paths(child, (*path, index))
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return the files that `path` stands for: itself, or those of a folder. Raises OSError."""
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        file for file in path.iterdir() if file.suffix in {".yaml", ".yml"} and not file.name.startswith(".")
+    )
+
+
 def _unreadable(path: Path, text: str) -> Source:
     return Source(path, {}, {}, faults=(Fault(str(path), "", text),), is_complete=False)
-
-
-def _files_of(folder: Path) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix in {".yaml", ".yml"} and not file.name.startswith(".")
-    )
 
 
 def _read_text(file: Path) -> str:

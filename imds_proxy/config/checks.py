@@ -21,12 +21,14 @@ from imds_proxy.config import (
 )
 from imds_proxy.config.faults import NO_VALUE
 from imds_proxy.config.written import parse_at
+from imds_proxy.errors import Fault
 from imds_proxy.model import canonical_address, is_link_local
+from imds_proxy.yaml_source import files_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from imds_proxy.errors import Fault
+    from imds_proxy.file_access import Opening
     from imds_proxy.model import IPAddress
     from imds_proxy.yaml_nodes import KeyPath
     from imds_proxy.yaml_source import Source, Tree
@@ -47,6 +49,7 @@ def check(source: Source) -> Iterator[Fault]:
     yield from _check_addresses(source)
     yield from _check_hosts(source)
     yield from _check_own_key(source)
+    yield from _check_own_files(source)
     yield from _check_open_secrets(source)
     yield from _check_ca_bundle(source)
     yield from listen_checks.check(source)
@@ -151,6 +154,19 @@ def _check_own_key(source: Source) -> Iterator[Fault]:
         yield source.fault(("aws", "profile"), "and access_key can't both be given")
 
 
+def _check_own_files(source: Source) -> Iterator[Fault]:
+    """Who writes the settings has every role: a fault where all users can, a warning where some can."""
+    openings: dict[Opening, Path] = {}
+    try:
+        for file in (source.path, *files_of(source.path)):
+            if (opening := files.find_opening(file)) is not None:
+                openings.setdefault(opening, file)
+    except OSError as error:  # gone since it was read
+        yield Fault(str(source.path), "", f"can't be read: {error.strerror}")
+    for opening, file in openings.items():
+        yield Fault(str(file), "", str(opening), is_warning=not opening.is_for_all)
+
+
 def _check_open_secrets(source: Source) -> Iterator[Fault]:
     """The files that settings name are judged where they are read; this is the YAML itself."""
     proxy = source.value(("aws", "https_proxy"))
@@ -167,12 +183,9 @@ def check_secrecy(source: Source, path: KeyPath) -> Iterator[Fault]:
     """Return the fault of a secret at `path` in a YAML file that others can read."""
     file = Path(source.where(path).rpartition(":")[0])
     try:
-        is_open = files.is_open_to_others(file)
-    except OSError as error:
-        yield source.fault(path, f"{file} can't be read: {error.strerror}")
-        return
-    if is_open:
-        yield source.fault(path, files.describe_open_to_others(file))
+        files.check_closed(file, is_secret=True)
+    except files.FileError as error:
+        yield source.fault(path, str(error))
 
 
 def _check_ca_bundle(source: Source) -> Iterator[Fault]:

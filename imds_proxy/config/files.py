@@ -6,10 +6,10 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
+from imds_proxy.file_access import find_opening as find_opening
 from imds_proxy.secret_file import FileError as FileError
+from imds_proxy.secret_file import check_closed as check_closed
 from imds_proxy.secret_file import check_readable as check_readable
-from imds_proxy.secret_file import describe_open_to_others as describe_open_to_others
-from imds_proxy.secret_file import is_open_to_others as is_open_to_others
 from imds_proxy.secret_file import read_secret
 
 if TYPE_CHECKING:

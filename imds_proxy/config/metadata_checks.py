@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeVar
 
-from imds_proxy.config import metadata_values, values
+from imds_proxy.config import files, metadata_values, values
 from imds_proxy.config.written import parse_at
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def _check_folder(source: Source) -> Iterator[Fault]:
         return
     try:
         with os.scandir(folder):
-            pass
+            opening = files.find_opening(folder)
+        if opening is not None:  # machines run what is in there
+            yield source.fault(USER_DATA, str(opening), is_warning=not opening.is_for_all)
     except OSError as error:
         yield source.fault(USER_DATA, f"{folder} can't be read as a folder: {error.strerror}")

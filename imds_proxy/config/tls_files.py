@@ -32,10 +32,8 @@ def find_faults(named: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
     unusable: set[str] = set()
     for name, file in named.items():
         try:
-            files.check_readable(file)
-            if name == "key" and files.is_open_to_others(file):
-                yield name, files.describe_open_to_others(file)
-            elif name != "key":
+            files.check_readable(file, is_secret=name == "key")
+            if name != "key":
                 ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(file)
         except files.FileError as error:
             unusable.add(name)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imds_proxy.doctor.certificates import read_end
 from imds_proxy.doctor.findings import Finding, fault, ok, skipped, warning
+from imds_proxy.file_access import find_opening
+from imds_proxy.yaml_source import files_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from imds_proxy.config import Configuration
+    from imds_proxy.file_access import Opening
 
 _OWN_KEY_FILE = Path("/etc/imds-proxy/aws-credentials")
 """What the unit's LoadCredential= names."""
@@ -29,25 +31,26 @@ _NO_SPACE = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class FileFact:
-    """A file or folder: its mode bits, or None where it can't be looked at."""
+    """A file or folder, how others can get at it (None: they can't), and whether this user can tell."""
 
     path: Path
-    mode: int | None
-    has_secret: bool = False
+    opening: Opening | None = None
+    is_known: bool = True
+    is_strict: bool = False
+    """Nobody but root and the daemon may change it. Other files may be meant for another owner or group."""
 
 
 def read_files(configuration: Configuration) -> list[FileFact]:
     """Return what there is of the files of a configuration: its own, those with secrets, those of TLS."""
     settings = configuration.settings
     path = configuration.source.path
-    own = [path, *sorted(path.glob("*.yaml"))] if path.is_dir() else [path]
     is_secret_inside = settings.aws.secret_key is not None
-    facts = [FileFact(one, _mode(one), has_secret=is_secret_inside and one.is_file()) for one in own]
-    facts += [FileFact(one, _mode(one), has_secret=True) for one in _secret_files(configuration)]
-    for one in (_OWN_KEY_FILE, _STATE_KEY_FILE):
-        if (mode := _mode(one)) is not None:
-            facts.append(FileFact(one, mode, has_secret=True))
-    return facts
+    facts = [_look_at(one, is_secret=is_secret_inside and one.is_file()) for one in (path, *files_of(path))]
+    facts += [_look_at(one, is_secret=True) for one in _secret_files(configuration)]
+    facts += [replace(_look_at(one), is_strict=True) for one in configuration.workload_secrets]
+    facts += [_look_at(settings.metadata.user_data)] if settings.metadata.user_data else []
+    facts += [_look_at(one, is_secret=True) for one in (_OWN_KEY_FILE, _STATE_KEY_FILE) if _is_there(one)]
+    return list(dict.fromkeys(facts))
 
 
 def _secret_files(configuration: Configuration) -> Iterator[Path]:
@@ -60,11 +63,18 @@ def _secret_files(configuration: Configuration) -> Iterator[Path]:
     yield from dict.fromkeys(Path(one) for one in named if one is not None)
 
 
-def _mode(path: Path) -> int | None:
+def _is_there(path: Path) -> bool:
     try:
-        return path.stat().st_mode
+        return path.exists()
     except OSError:
-        return None
+        return False
+
+
+def _look_at(path: Path, *, is_secret: bool = False) -> FileFact:
+    try:
+        return FileFact(path, find_opening(path, is_secret=is_secret), is_strict=is_secret)
+    except OSError:
+        return FileFact(path, is_known=False)
 
 
 def judge_files(facts: Iterable[FileFact]) -> list[Finding]:
@@ -72,17 +82,13 @@ def judge_files(facts: Iterable[FileFact]) -> list[Finding]:
     title = "files"
     findings, count = [], 0
     for fact in facts:
-        if fact.mode is None:
+        if not fact.is_known:
             findings.append(
                 skipped(title, f"{fact.path} can't be looked at by this user", "sudo imds-proxy doctor")
             )
-        elif fact.mode & stat.S_IWOTH and not fact.mode & stat.S_ISVTX:
-            text = f"everybody may write {fact.path}, and so decide who gets which role"
-            findings.append(fault(title, text, f"chmod o-w {fact.path}"))
-        elif fact.has_secret and fact.mode & stat.S_IRWXO:
-            findings.append(
-                fault(title, f"everybody may read the secret in {fact.path}", f"chmod o= {fact.path}")
-            )
+        elif fact.opening is not None:
+            level = fault if fact.is_strict or fact.opening.is_for_all else warning
+            findings.append(level(title, fact.opening.text, fact.opening.remedy))
         else:
             count += 1
     if not findings:

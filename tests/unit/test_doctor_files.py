@@ -18,7 +18,9 @@ from imds_proxy.doctor.own_files import (
     judge_certificate,
     judge_disk,
     judge_files,
+    read_files,
 )
+from imds_proxy.file_access import Opening
 from tests.standins.certificates import make_certificate
 
 LEAST = """
@@ -30,27 +32,42 @@ aws: {region: eu-central-1}
 FILE = Path("/etc/imds-proxy/a.yaml")
 
 
-@pytest.mark.parametrize(
-    ("mode", "has_secret", "level"),
-    [
-        (0o100644, False, "ok"),
-        (0o100640, True, "ok"),
-        (0o100644, True, "fault"),
-        (0o100666, False, "fault"),
-        (0o100602, True, "fault"),
-        (0o040755, False, "ok"),
-        (0o041777, False, "ok"),
-        (0o040777, False, "fault"),
-        (None, True, "skipped"),
-    ],
-)
-def test_files(*, mode: int | None, has_secret: bool, level: str) -> None:
-    """Nobody else may write the settings, nor read a secret; the sticky bit of a folder is enough."""
-    (found,) = judge_files([FileFact(FILE, mode, has_secret=has_secret)])
-    assert found.level == level
-    if level == "fault":
-        assert found.remedy is not None
-        assert str(FILE) in found.remedy
+def test_files() -> None:
+    """Each opening is a fault with its remedy; what this user can't look at is told of."""
+    by_all = Opening("others can write it", f"chmod o-w {FILE}", is_for_all=True)
+    by_group = Opening("the group 7 can write it", f"chmod g-w {FILE}")
+    for fact, level in (
+        (FileFact(FILE), "ok"),
+        (FileFact(FILE, is_known=False), "skipped"),
+        (FileFact(FILE, by_all), "fault"),
+        (FileFact(FILE, by_group), "warning"),
+        (FileFact(FILE, by_group, is_strict=True), "fault"),
+    ):
+        (found,) = judge_files([FileFact(FILE), fact])
+        assert found.level == level
+        assert fact.opening is None or found.remedy == fact.opening.remedy
+
+
+@pytest.mark.parametrize("name", ["a.yml", "token.key", "workloads", "user-data"])
+def test_all_files_are_looked_at(name: str, tmp_path: Path) -> None:
+    """The settings' own, those with secrets, the folders: one that becomes open is found."""
+    for folder in ("workloads", "user-data"):
+        (tmp_path / folder).mkdir(mode=0o755)
+    (tmp_path / "token.key").touch(mode=0o600)
+    (tmp_path / "token.key").write_text("a" * 43 + "=\n")
+    (tmp_path / "a.yml").write_text(f"""
+listen: [{{address: "127.0.0.1:0", container: {{secrets: {tmp_path}/workloads}}}}]
+tokens: {{key_file: {tmp_path}/token.key}}
+metadata: {{user_data: {tmp_path}/user-data}}
+provider: {{type: simple, grants: []}}
+accounts: {{main: {{id: "123456789012"}}}}
+""")
+    configuration = read_configuration(tmp_path, {}).configuration
+    assert configuration is not None
+    (tmp_path / name).chmod(0o777)
+    found = [one for one in judge_files(read_files(configuration)) if str(tmp_path) in one.fact]
+    assert [one.level for one in found] == ["fault"]
+    assert str(found[0].remedy).endswith(f" {tmp_path / name}")
 
 
 def test_certificate_s_end(tmp_path: Path) -> None:

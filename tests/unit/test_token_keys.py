@@ -53,7 +53,7 @@ def test_a_file_that_others_can_read(tmp_path: Path, mode: int) -> None:
     own_token_keys({"STATE_DIRECTORY": str(tmp_path)})
     file = tmp_path / "token.key"
     file.chmod(mode)
-    with pytest.raises(ConfigurationError, match=r"others can read this key; chmod 0600") as error:
+    with pytest.raises(ConfigurationError, match=r"others can read it; chmod o=") as error:
         own_token_keys({"STATE_DIRECTORY": str(tmp_path)})
     assert error.value.faults[0].where == str(file)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -403,6 +404,20 @@ def test_without_the_folder(site: RunningSite, folder: Path, sts: LittleSts) -> 
     assert_error(ask(site), 503, "ServiceUnavailable")
     assert_nobody_was_asked(site, sts)
     assert ask(site, token=mint(site)).status == 200
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
+@pytest.mark.parametrize("is_above", [False, True])
+def test_a_folder_that_others_can_change(
+    is_above: bool, site: RunningSite, folder: Path, sts: LittleSts
+) -> None:
+    """A secret counts for nobody while another user owns the folder, or one that leads there."""
+    os.chown(folder.parent if is_above else folder, 4242, 0)
+    assert_error(ask(site), 503, "ServiceUnavailable")
+    assert_nobody_was_asked(site, sts)
+    os.chown(folder.parent if is_above else folder, 0, 0)
+    site.clock.ahead += 2
+    assert ask(site).status == 200
 
 
 def test_a_reload(site: RunningSite, folder: Path, sts: LittleSts) -> None:

@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .cache/afp-cli/.made .cache/awscli/.made .cache/boto2/.made .cache/sdk/.made
 AXE := .cache/axe/.made
+AUDIT := .cache/audit/.made
 READERS := .cache/ec2-metadata/.made
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 
@@ -13,7 +14,7 @@ PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system conformance bench format lint types units contracts check build deb clean
+.PHONY: help demo test test-system conformance bench format lint types units contracts check build deb lock audit sbom clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -70,6 +71,21 @@ deb: $(VENV)/.test ## Build the Debian package into dist/deb/, for the Debian or
 	rm -rf dist/deb
 	packaging/deb/build $(BIN)/python dist/deb
 
+lock: .cache/lock/.made ## Lock what package and image take: versions and hashes (OPTIONS=--upgrade: the newest)
+	packaging/lock .cache/lock/bin/uv $(OPTIONS)
+
+# pip-audit passes what it knows nothing of. Here only what was looked at counts, else the status is not 0.
+audit: $(VENV)/.test $(AUDIT) ## Look for known vulnerabilities in what package and image take (asks PyPI)
+	@rm -f .cache/audit/report.json
+	@.cache/audit/bin/pip-audit --requirement packaging/requirements.txt --requirement packaging/requirements-ldap.txt \
+		--disable-pip --require-hashes --format json --output .cache/audit/report.json --progress-spinner off \
+		>.cache/audit/messages 2>&1 || true
+	@$(BIN)/python -m tests.supply_chain audit .cache/audit/report.json
+
+sbom: $(VENV)/.test $(AUDIT) ## List all modules of the package in dist/deb in dist/imds-proxy.cdx.json (CycloneDX)
+	packaging/sbom .cache/audit/bin/cyclonedx-py dist/deb dist/imds-proxy.cdx.json
+	$(BIN)/python -m tests.supply_chain sbom dist/imds-proxy.cdx.json
+
 clean: ## Remove what was built and cached; the venv stays
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
@@ -111,8 +127,10 @@ $(VENV)/.test: pyproject.toml | $(VENV)/.made
 	"rb"))["project"]["optional-dependencies"]["sdk"])')
 $(AXE): REQUIREMENTS = --no-deps axe-playwright-python==0.1.8
 $(READERS): REQUIREMENTS = 'ec2-metadata==3.0.0'
-$(CLIENTS) $(AXE) $(READERS): pyproject.toml | $(VENV)/.made
-	@echo "installing clients into $(@D)"
+$(AUDIT): REQUIREMENTS = 'pip-audit==2.10.1' 'cyclonedx-bom==7.5.0'
+.cache/lock/.made: REQUIREMENTS = 'uv==0.13.9'
+$(CLIENTS) $(AXE) $(READERS) $(AUDIT) .cache/lock/.made: pyproject.toml | $(VENV)/.made
+	@echo "installing tools into $(@D)"
 	@$(BIN)/python -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) $(REQUIREMENTS)
 	@touch $@

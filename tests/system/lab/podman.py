@@ -16,7 +16,7 @@ _CACHE = ROOT / ".cache" / "containers"
 _PROGRAMS = ("podman", "crun", "iptables", "mmdebstrap", "unshare")
 _BRIDGE = Path("/usr/lib/cni/bridge")
 _PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
-_BUILD_TIME = 400
+_BUILD_TIME = 600
 
 
 class PodmanUnavailableError(Exception):
@@ -49,17 +49,19 @@ def build_image(store: Path) -> None:
         _run(["mmdebstrap", "--quiet", "--variant=apt", f"--include={_PACKAGES}", "bookworm", str(fresh)])
         fresh.replace(base)
     podman = podman_command(store)
-    _run([*podman, "import", "--quiet", str(base), _BASE])
+    image = _run([*podman, "import", "--quiet", str(base), _BASE]).strip()
+    if not image.startswith("sha256:"):
+        image = f"sha256:{image}"
     # pip in the build takes the developer's own settings: a folder of wheels, certificates.
     pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     paths = [Path(value) for value in pip.values() if Path(value).is_dir()] + [Path("/etc/ssl/certs")]
     options = [f"--volume={path}:{path}:ro" for path in paths]
     options += [f"--env={name}={value}" for name, value in pip.items()]
-    fixed = ["--isolation=chroot", "--network=host", "--format=docker", f"--build-arg=BASE={_BASE}"]
+    fixed = ["--isolation=chroot", "--network=host", "--format=docker", f"--build-arg=BASE={image}"]
     _run([*podman, "build", *fixed, *options, f"--file={ROOT}/Containerfile", f"--tag={IMAGE}", str(ROOT)])
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str]) -> str:
     # Below /sbin, /usr/sbin: iptables and what packages are configured with.
     environment = bare_environment({"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
     done = subprocess.run(
@@ -67,3 +69,4 @@ def _run(command: list[str]) -> None:
     )
     if done.returncode:
         raise PodmanUnavailableError(f"{command[0]} {command[-1]}: {(done.stdout + done.stderr)[-2000:]}")
+    return done.stdout

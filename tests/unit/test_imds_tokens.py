@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from imds_proxy.imds_tokens import TokenKeys, parse_life
+from imds_proxy.imds_tokens import LONGEST_LIFE, TokenKeys, parse_life
 from imds_proxy.model import canonical_address
 
 NOW = 1_800_000_000.0
@@ -37,6 +37,15 @@ def test_its_end() -> None:
     token = keys.issue(CALLER, 60, NOW)
     lives = [keys.remaining_life(token, CALLER, NOW + passed) for passed in (0, 1, 59, 59.9, 60, 61, 10**9)]
     assert lives == [60, 59, 1, 1, None, None, None]
+
+
+@pytest.mark.parametrize("back", [1, 21600, 86400 * 365])
+def test_a_clock_that_was_set_back(back: int) -> None:
+    """However far it was set back, a token is good for no longer than a new one would be."""
+    keys = TokenKeys([KEY])
+    token = keys.issue(CALLER, LONGEST_LIFE, NOW)
+    life = keys.remaining_life(token, CALLER, NOW - back)
+    assert life == LONGEST_LIFE
 
 
 @given(st.ip_addresses(), st.ip_addresses())

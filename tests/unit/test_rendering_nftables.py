@@ -207,3 +207,14 @@ def test_every_counter_is_used_and_every_drop_is_counted() -> None:
     used = {match for rule in rules for match in re.findall(r"counter name (\w+)", rule)}
     assert used == set(nftables.COUNTERS)
     assert all("counter name" in rule for rule in rules if rule.endswith("drop"))
+
+
+def test_no_connection_is_tracked() -> None:
+    """A table of connections could be filled by others. Only leading packets elsewhere needs one."""
+    listen = [{"address": "10.77.0.1:8080", "callers": CALLERS, "provider": "machines"}]
+    network: dict[str, object] = {"interfaces": ["lan0"]}
+    tree: dict[str, object] = {"listen": listen, "network": network}
+    needs_tracking = re.compile(r"\bct\b|\bdnat\b|\bsnat\b|masquerade|type nat|redirect")
+    assert not needs_tracking.search(nftables.render_table(Settings.model_validate(tree)))
+    network["take_over"] = {"169.254.169.254:80": "10.77.0.1:8080"}
+    assert needs_tracking.search(nftables.render_table(Settings.model_validate(tree)))

@@ -6,16 +6,13 @@ and then the verdict.
 
 from __future__ import annotations
 
-from copy import copy
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from imds_proxy.errors import FederationError, Refusal, RefusalKind, Trouble
-from imds_proxy.web.answer import Answer, Reply
+from imds_proxy.web.answer import Reply
 from imds_proxy.web.container_pages import ContainerPages, render_error
-from imds_proxy.web.edge.admission import Admission, empty_page
-from imds_proxy.web.edge.ask import ask_of
-from imds_proxy.web.edge.budgets import MACHINES
+from imds_proxy.web.edge.admission import MachineService
 from imds_proxy.web.tree import split_path
 
 if TYPE_CHECKING:
@@ -52,10 +49,10 @@ class ContainerKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-class ContainerService:
+class ContainerService(MachineService[ContainerKind]):
     """What a listener with `container` serves under one configuration."""
 
-    bounds = MACHINES
+    unknown = ContainerKind.UNKNOWN
 
     def __init__(
         self,
@@ -72,42 +69,15 @@ class ContainerService:
         clock: Clock,
     ) -> None:
         """Without `tokens` nobody has to show one. `denied` are workloads whose tokens open nothing."""
+        super().__init__(guard, limits, metrics)
         self.broker = broker
-        self.admission = Admission(guard, limits, metrics.refusals)
         self._path = split_path(path)
         self._tokens = tokens
         self._secrets = secrets
         self._is_by_workload = is_by_workload
         self._denied = denied
         self._pages = ContainerPages()
-        self._requests = metrics.requests.counts
-        self._metrics = metrics
         self._clock = clock
-
-    def closed(self) -> ContainerService:
-        """Return the same service with nobody let in: its address is no longer configured."""
-        service = copy(self)
-        service.admission = self.admission.closed()
-        return service
-
-    @property
-    def guard(self) -> Guard:
-        """Who may talk to the listener at all."""
-        return self.admission.guard
-
-    def admits(self, connection: Connection) -> bool:
-        """Tell whether the peer of a connection may talk to the listener at all."""
-        return self.admission.admits(connection)
-
-    def turn_away(self, kind: RefusalKind) -> Page:
-        """Return the page for a peer that is turned away before it is read, and count it."""
-        page = self.admission.turn_away(kind)
-        self._requests[ContainerKind.UNKNOWN, page.status] += 1
-        return page
-
-    def page_for_garbage(self, status: int, error: BaseException | None) -> Page:  # noqa: ARG002  any is alike
-        """Return the page for what is not HTTP: aiohttp's status and nothing else."""
-        return empty_page(status)
 
     def answer_at_once(self, ask: Ask, connection: Connection) -> Reply | None:
         """Return the answer to a request for credentials; None: something has to be awaited or refused.
@@ -117,7 +87,7 @@ class ContainerService:
         peer = connection.peer
         if peer is None or ask.method != "GET" or split_path(ask.path) != self._path:
             return None
-        if self.admission.objection(ask, connection) is not None:
+        if self._objection(ask, connection) is not None:
             return None
         workload = None
         if self._tokens is not None:
@@ -125,7 +95,7 @@ class ContainerService:
             if workload is None:
                 return None
         standing = self.broker.find(peer, workload if self._is_by_workload else None)
-        limits, allowance = self.admission.limits, connection.allowance
+        limits, allowance = self._limits, connection.allowance
         if standing is None or not limits.has_request(allowance):
             return None
         found = self.broker.role_and_credentials_at_hand(standing)
@@ -136,23 +106,19 @@ class ContainerService:
         self._requests[ContainerKind.CREDENTIALS, 200] += 1
         return Reply(self._pages.page_of(*found))
 
-    async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
-        """Answer a request. Raises nothing but what ends the connection."""
-        ask = ask_of(request)
-        is_ours = split_path(ask.path) == self._path
+    def _read_path(self, path: str) -> tuple[ContainerKind, ContainerKind]:
+        is_ours = split_path(path) == self._path
         kind = ContainerKind.CREDENTIALS if is_ours else ContainerKind.UNKNOWN
-        refusal = self.admission.objection(ask, connection)
-        is_over = refusal is None and not self.admission.limits.allow_request(connection.allowance)
-        if is_over:
-            refusal = RefusalKind.OVER_LIMIT
-        if refusal is not None:
-            response = Answer(Reply(self.admission.turn_away(refusal)))
-        else:
-            response = Answer(Reply(await self._page_for(ask, connection, kind)))
-        if is_over:
-            response.force_close()
-        self._requests[kind, response.status] += 1
-        return response
+        return kind, kind
+
+    async def _answer_admitted(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002  all of it is in `ask`
+        ask: Ask,
+        connection: Connection,
+        target: ContainerKind,
+    ) -> Reply:
+        return Reply(await self._page_for(ask, connection, target))
 
     async def _page_for(self, ask: Ask, connection: Connection, kind: ContainerKind) -> Page:
         peer = connection.peer

@@ -6,7 +6,6 @@ The order is fixed: peer, Host, forwarding headers (403), limits (503), method (
 from __future__ import annotations
 
 import logging
-from copy import copy
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,8 @@ from imds_proxy.errors import FederationError, OverloadError, Refusal, RefusalKi
 from imds_proxy.imds_tokens import TOKEN_CHARACTERS, parse_life, remaining_life
 from imds_proxy.recent import Recent
 from imds_proxy.web import documents, tree
-from imds_proxy.web.answer import Answer, Reply
-from imds_proxy.web.edge.admission import Admission, empty_page
-from imds_proxy.web.edge.ask import ask_of
-from imds_proxy.web.edge.budgets import MACHINES
+from imds_proxy.web.answer import Reply
+from imds_proxy.web.edge.admission import MachineService, empty_page
 from imds_proxy.web.metadata import MetadataReader
 from imds_proxy.web.tree import Kind, Target, parse_target
 
@@ -58,10 +55,10 @@ _MAX_ROLE_PAGES = 1024
 _log = logging.getLogger(__name__)
 
 
-class MetadataService:
+class MetadataService(MachineService[Target]):
     """What one listener serves under one configuration."""
 
-    bounds = MACHINES
+    unknown = Kind.UNKNOWN
 
     def __init__(
         self,
@@ -80,8 +77,8 @@ class MetadataService:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        super().__init__(guard, limits, metrics)
         self.broker = broker
-        self.admission = Admission(guard, limits, metrics.refusals)
         self._tokens = tokens
         self._imds_v1 = imds_v1
         self._has_credentials = has_credentials
@@ -89,38 +86,11 @@ class MetadataService:
         self._base = tree.split_base_path(base_path)
         self._hop_limit = hop_limit
         self._pages = credential_pages
-        self._requests = metrics.requests.counts
         self._role_pages: Recent[str, Page] = Recent(_MAX_ROLE_PAGES)
-        self._metrics = metrics
         self._clock = clock
         self._started = clock.wall()
         self._token_page = documents.render_ok(bytes(TOKEN_CHARACTERS), self._started)
         self._reader = MetadataReader(broker, metadata, shows_roles=has_credentials, started=self._started)
-
-    def closed(self) -> MetadataService:
-        """Return the same service with nobody let in: its address is no longer configured."""
-        service = copy(self)
-        service.admission = self.admission.closed()
-        return service
-
-    @property
-    def guard(self) -> Guard:
-        """Who may talk to the listener at all."""
-        return self.admission.guard
-
-    def admits(self, connection: Connection) -> bool:
-        """Tell whether the peer of a connection may talk to the listener at all."""
-        return self.admission.admits(connection)
-
-    def turn_away(self, kind: RefusalKind) -> Page:
-        """Return the page for a peer that is turned away before it is read, and count it."""
-        page = self.admission.turn_away(kind)
-        self._requests[Kind.UNKNOWN, page.status] += 1
-        return page
-
-    def page_for_garbage(self, status: int, error: BaseException | None) -> Page:  # noqa: ARG002  any is alike
-        """Return the page for what is not HTTP: aiohttp's status and nothing else."""
-        return empty_page(status)
 
     def answer_at_once(self, ask: Ask, connection: Connection) -> Reply | None:
         """Return the answer to TOKEN, LIST or ROLE; None: something has to be awaited or refused.
@@ -131,9 +101,9 @@ class MetadataService:
         peer = connection.peer
         if peer is None or ask.method != _AT_ONCE.get(target.kind):
             return None
-        if self.admission.objection(ask, connection) is not None:
+        if self._objection(ask, connection) is not None:
             return None
-        limits, allowance = self.admission.limits, connection.allowance
+        limits, allowance = self._limits, connection.allowance
         standing = connection.standing
         if standing is None or not standing.is_current:
             standing = connection.standing = self.broker.find(peer)
@@ -150,23 +120,9 @@ class MetadataService:
             self._requests[target.kind, 200] += 1
         return reply
 
-    async def answer(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
-        """Answer a request. Raises nothing but what ends the connection."""
-        ask = ask_of(request)
-        target = parse_target(ask.path, self._base)
-        kind = self.admission.objection(ask, connection)
-        is_over = kind is None and not self.admission.limits.allow_request(connection.allowance)
-        if is_over:
-            kind = RefusalKind.OVER_LIMIT
-        if kind is not None:
-            response = Answer(Reply(self.admission.turn_away(kind)))
-        else:
-            response = Answer(await self._answer_admitted(request, ask, connection, target))
-        if is_over:
-            # Who asks too often has to connect again, which a caller may do so many times a second.
-            response.force_close()
-        self._requests[target.kind, response.status] += 1
-        return response
+    def _read_path(self, path: str) -> tuple[Kind, Target]:
+        target = parse_target(path, self._base)
+        return target.kind, target
 
     # --- tokens ------------------------------------------------------------------------------------
 

@@ -60,9 +60,9 @@ class Allowance:
         "requests_at",
     )
 
-    def __init__(self, key: Key, now: float, network: Allowance | None = None) -> None:
+    def __init__(self, key: Key, now: float) -> None:
         self.key = key
-        self.network = network
+        self.network: Allowance | None = None
         """The /64 that an IPv6 address is counted in as well."""
         self.is_known = False
         """Whether the caller was granted a role before."""

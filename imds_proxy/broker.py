@@ -446,5 +446,7 @@ class Broker:
 
 
 def _contradicts(verdict: Verdict, earlier: Verdict) -> bool:
-    """Tell whether the address has changed hands, or its name is gone: what was said earlier is over."""
-    return verdict.outcome != "trouble" and verdict.names != earlier.names
+    """Tell whether what was said is over: the address has changed hands, lost its name or is denied."""
+    return verdict.kind is RefusalKind.DENIED or (
+        verdict.outcome != "trouble" and verdict.names != earlier.names
+    )

@@ -7,6 +7,8 @@
 4. A or AAAA of the rest: a name counts only if it leads back to the caller (FCrDNS, RFC 1912 section 2.1).
 5. If a look-up fails, the answer is open: another name might have meant another role. Then the last
    confirmed names stand in for `stale` seconds. After a negative answer they never do.
+
+For `deny`, PTR names are looked up alone (steps 1, 2 and 5): a name that cuts off need not lead back.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class Identity:
     asked_at: float
     valid_until: float
     confirmed_at: float
-    """When `names` were last confirmed; they stand in until `stale` seconds after it."""
+    """When it was last confirmed; it stands in until `stale` seconds after that. NEVER: it does not."""
     refusal: str | None = None
     refusal_kind: RefusalKind = RefusalKind.NO_NAME
     failure: str | None = None
@@ -70,7 +72,12 @@ class Identity:
     @property
     def is_stale(self) -> bool:
         """Tell whether the names stand in for an answer that DNS does not give now."""
-        return self.failure is not None and bool(self.names)
+        return self.failure is not None and self.may_stand_in
+
+    @property
+    def may_stand_in(self) -> bool:
+        """Tell whether it counts for a while when DNS does not answer."""
+        return self.confirmed_at > NEVER
 
     @property
     def is_certain(self) -> bool:
@@ -78,7 +85,8 @@ class Identity:
         return self.failure is None and self.refusal is None
 
 
-Key = tuple["IPAddress", AllowedDomains]
+Key = tuple["IPAddress", AllowedDomains | None]
+"""Without domains: all PTR names, of which none is confirmed."""
 
 
 class Identities:
@@ -105,6 +113,9 @@ class Identities:
         # that was confirmed before is what serves when DNS fails.
         self._confirmed: Recent[Key, Identity] = Recent(MOST_IDENTITIES)
         self._nameless: Recent[Key, Identity] = Recent(MOST_IDENTITIES)
+        # Of callers with a grant, whose names `deny` is compared with.
+        self._pointers: Recent[Key, Identity] = Recent(MOST_IDENTITIES)
+        self._shelves = (self._confirmed, self._nameless, self._pointers)
         self._flights: dict[Key, asyncio.Task[Identity]] = {}
         self._forgotten_flights: set[asyncio.Task[Identity]] = set()
         self._observe = observe
@@ -112,7 +123,7 @@ class Identities:
     @property
     def size(self) -> int:
         """How many identities are remembered."""
-        return len(self._confirmed) + len(self._nameless)
+        return sum(len(shelf) for shelf in self._shelves)
 
     @property
     def flights(self) -> int:
@@ -123,7 +134,7 @@ class Identities:
         """Return the addresses for which this name was found, whatever it counted."""
         return {
             key[0]
-            for shelf in (self._confirmed, self._nameless)
+            for shelf in self._shelves
             for key, identity in shelf.items()
             if any(finding.name == name for finding in identity.findings)
         }
@@ -138,7 +149,7 @@ class Identities:
             self._forgotten_flights.add(flight)
             flight.add_done_callback(self._forgotten_flights.discard)
         count = 0
-        for shelf in (self._confirmed, self._nameless):
+        for shelf in self._shelves:
             for key in [key for key in shelf if key[0] == address]:
                 del shelf[key]
                 count += 1
@@ -162,8 +173,13 @@ class Identities:
         """Return the name that `hosts:` gives the address, without asking anyone."""
         return self._hosts.get(address)
 
-    async def identify(self, address: IPAddress, domains: AllowedDomains, *, not_before: float) -> Identity:
-        """Return what is known of the address, looking it up where that is nothing or too old."""
+    async def identify(
+        self, address: IPAddress, domains: AllowedDomains | None, *, not_before: float
+    ) -> Identity:
+        """Return what is known of the address, looking it up where that is nothing or too old.
+
+        Without `domains`, the findings are all its PTR names, and none of them is confirmed.
+        """
         if address in self._hosts:
             return self._identity_by_map(address, domains)
         key = (address, domains)
@@ -179,9 +195,14 @@ class Identities:
         return await asyncio.shield(self._flights.get(key) or self._start_flight(key))
 
     def _remembered(self, key: Key) -> Identity | None:
+        if key[1] is None:
+            return self._pointers.get(key)
         return self._confirmed.get(key) or self._nameless.get(key)
 
     def _remember(self, key: Key, identity: Identity) -> None:
+        if key[1] is None:
+            self._pointers[key] = identity
+            return
         keeps, drops = self._nameless, self._confirmed
         if identity.names:
             keeps, drops = drops, keeps
@@ -203,7 +224,7 @@ class Identities:
         started = self._clock.monotonic()
         before = self._remembered(key)
         try:
-            async with self._queue.place(address, is_known=before is not None and bool(before.names)):
+            async with self._queue.place(address, is_known=before is not None and before.may_stand_in):
                 asked_at = self._clock.monotonic()
                 try:
                     async with asyncio.timeout(self._deadline):
@@ -218,16 +239,20 @@ class Identities:
                 del self._flights[key]
         if is_ours:  # else somebody has said meanwhile that it is to be forgotten
             self._remember(key, identity)
-        self._observe(_outcome_of(identity), self._clock.monotonic() - started)
+        self._observe(_outcome_of(identity, domains), self._clock.monotonic() - started)
         return identity
 
-    async def _ask(self, address: IPAddress, domains: AllowedDomains, asked_at: float) -> Identity:
+    async def _ask(self, address: IPAddress, domains: AllowedDomains | None, asked_at: float) -> Identity:
         pointers = await self._resolver.names_of(address)
         if pointers.is_long or len(pointers.names) > MOST_POINTERS:
             count = "very many" if pointers.is_long else len(pointers.names)
             reason = f"{count} PTR names, {MOST_POINTERS} at most"
             return self._refuse(asked_at, (), reason, RefusalKind.MANY_NAMES)
         dropped, candidates = _sort_pointers(pointers.names, domains)
+        if domains is None:
+            now = self._clock.monotonic()
+            until = self._end_of(pointers.ttl, asked_at) if dropped else now + _REFUSAL_MEMORY
+            return Identity((), tuple(dropped), asked_at, until, confirmed_at=now)
         answers = await asyncio.gather(
             *(self._resolver.addresses_of(name, version=address.version) for name in candidates),
             return_exceptions=True,
@@ -248,31 +273,38 @@ class Identities:
                 reason = NO_POINTER if address.version == 4 else NO_POINTER_V6
                 kind = RefusalKind.NO_NAME
             return self._refuse(asked_at, tuple(findings), reason, kind)
-        now = self._clock.monotonic()
+        until = self._end_of(ttl, asked_at)
+        return Identity(names, tuple(findings), asked_at, until, confirmed_at=self._clock.monotonic())
+
+    def _end_of(self, ttl: float, asked_at: float) -> float:
         # Also what its TTL outlived on the way counts for a moment: whoever waits for it would get nothing.
-        until = max(asked_at + min(ttl, _LONGEST_MEMORY), now + _SHORTEST_MEMORY)
-        return Identity(names, tuple(findings), asked_at, until, confirmed_at=now)
+        return max(asked_at + min(ttl, _LONGEST_MEMORY), self._clock.monotonic() + _SHORTEST_MEMORY)
 
     def _refuse(
         self, asked_at: float, findings: tuple[Finding, ...], reason: str, kind: RefusalKind
     ) -> Identity:
         until = self._clock.monotonic() + _REFUSAL_MEMORY
-        return Identity((), findings, asked_at, until, confirmed_at=0, refusal=reason, refusal_kind=kind)
+        return Identity((), findings, asked_at, until, confirmed_at=NEVER, refusal=reason, refusal_kind=kind)
 
     def _settle_failure(self, before: Identity | None, asked_at: float, failure: str) -> Identity:
         now = self._clock.monotonic()
         until = now + _FAILURE_MEMORY
-        if before is not None and before.names and now < before.confirmed_at + self._stale:
+        if before is not None and now < before.confirmed_at + self._stale:
             until = min(until, before.confirmed_at + self._stale)
             return replace(before, asked_at=asked_at, valid_until=until, failure=failure)
-        return Identity((), (), asked_at, until, confirmed_at=0, failure=failure)
+        return Identity((), (), asked_at, until, confirmed_at=NEVER, failure=failure)
 
     def identity_of_workload(self, name: str, domains: AllowedDomains) -> Identity:
         """Return the identity of a workload, whose token has proved its name."""
         return self._identity_by_proof(name, domains, "from its token")
 
-    def _identity_by_map(self, address: IPAddress, domains: AllowedDomains) -> Identity:
-        return self._identity_by_proof(self._hosts[address], domains, "from hosts")
+    def _identity_by_map(self, address: IPAddress, domains: AllowedDomains | None) -> Identity:
+        name, origin = self._hosts[address], "from hosts"
+        if domains is not None:
+            return self._identity_by_proof(name, domains, origin)
+        now = self._clock.monotonic()
+        finding = Finding(name, is_allowed=False, is_confirmed=True, note=origin)
+        return Identity((), (finding,), now, now + _LONGEST_MEMORY, confirmed_at=now)
 
     def _identity_by_proof(self, name: str, domains: AllowedDomains, origin: str) -> Identity:
         now = self._clock.monotonic()
@@ -297,6 +329,8 @@ class IdentifiedCaller:
         self.user = None
         self.identity: Identity | None = None
         """What was found out; None as long as no provider asked for names."""
+        self.pointers: Identity | None = None
+        """What has all PTR names; None as long as `deny` was not compared with them."""
 
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the names in `domains` that lead back to the address; see `provider.Caller`."""
@@ -307,6 +341,21 @@ class IdentifiedCaller:
                 self.address, domains, not_before=self._not_before
             )
         return _names_of(self.identity)
+
+    async def find_pointers(self) -> Identity:
+        """Return what has all PTR names of the address as findings, confirmed or not.
+
+        Raises Refusal where they are too many, ResolutionError where DNS fails and nothing stands in.
+        """
+        found = self.identity
+        if self.workload is not None or found is None:
+            found = await self._identities.identify(self.address, None, not_before=self._not_before)
+        self.pointers = found
+        if found.failure is not None and not found.may_stand_in:
+            raise ResolutionError(f"deny has names, and those of the address are not known: {found.failure}")
+        if found.refusal_kind is RefusalKind.MANY_NAMES:
+            raise Refusal(f"deny has names, and the address has {found.refusal}", kind=found.refusal_kind)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,11 +374,13 @@ class Person:
         return _names_of(await self._identities.identify(self.address, domains, not_before=NEVER))
 
 
-def _outcome_of(identity: Identity) -> str:
+def _outcome_of(identity: Identity, domains: AllowedDomains | None) -> str:
     if identity.is_stale:
         return "stale"
     if identity.failure is not None:
         return "failed"
+    if domains is None and identity.refusal is None:
+        return "listed"
     return "confirmed" if identity.names else "refused"
 
 
@@ -342,7 +393,7 @@ def _names_of(identity: Identity) -> tuple[str, ...]:
 
 
 def _sort_pointers(
-    pointers: tuple[tuple[bytes, ...], ...], domains: AllowedDomains
+    pointers: tuple[tuple[bytes, ...], ...], domains: AllowedDomains | None
 ) -> tuple[list[Finding], list[str]]:
     """Return (findings of names that don't count, names to ask about); each name once."""
     dropped: list[Finding] = []
@@ -353,8 +404,8 @@ def _sort_pointers(
             shown = b".".join(labels).decode("ascii", "backslashreplace")
             note = "is no host name"
             dropped.append(Finding(repr(shown), is_allowed=False, is_confirmed=False, note=note))
-        elif not domains.allow(name):
-            note = "is in no allowed domain"
+        elif domains is None or not domains.allow(name):
+            note = "is in no allowed domain" if domains is not None else "is compared with deny only"
             dropped.append(Finding(name, is_allowed=False, is_confirmed=False, note=note))
         else:
             candidates[name] = None

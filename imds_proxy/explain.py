@@ -12,7 +12,7 @@ from imds_proxy.model import is_link_local
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from imds_proxy.caller import Finding
+    from imds_proxy.caller import Finding, Identity
     from imds_proxy.clock import Clock
     from imds_proxy.model import IPAddress
     from imds_proxy.sts import Sts
@@ -114,11 +114,19 @@ def _find_door(
 
 def _steps_of(address: IPAddress, verdict: Verdict, door: Door) -> list[str]:
     steps = [f"provider {door.judge.name} decides"]
-    identity = verdict.identity
+    identity, pointers = verdict.identity, verdict.pointers
     if identity is None:
         steps.append("names: the provider asked for none")
-        return steps
-    steps += [f"name {finding.name}: {_note_of(finding, address)}" for finding in identity.findings]
+    else:
+        steps += _steps_of_names(address, identity)
+    if pointers is not None and pointers is not identity:
+        steps.append("names: looked up, because deny has names")
+        steps += _steps_of_names(address, pointers)
+    return steps
+
+
+def _steps_of_names(address: IPAddress, identity: Identity) -> list[str]:
+    steps = [f"name {finding.name}: {_note_of(finding, address)}" for finding in identity.findings]
     if identity.is_stale:
         steps.append(f"DNS fails now ({identity.failure}): the last confirmed names count on")
     elif identity.failure is not None:
@@ -137,7 +145,8 @@ def _note_of(finding: Finding, address: IPAddress) -> str:
 
 
 def _conclude(address: IPAddress, verdict: Verdict, steps: list[str]) -> Explanation:
-    findings = verdict.identity.findings if verdict.identity else ()
+    found = verdict.identity or verdict.pointers
+    findings = found.findings if found else ()
     names = tuple(NameFound(f.name, confirmed=f.is_confirmed, allowed=f.is_allowed) for f in findings)
     grant, session = verdict.grant, verdict.session
     if grant is None or session is None:

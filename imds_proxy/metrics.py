@@ -122,7 +122,7 @@ class Metrics:
             "imds_proxy_lookups",
             "Look-ups of names, by outcome",
             ("outcome",),
-            ("confirmed", "refused", "failed", "stale"),
+            ("confirmed", "listed", "refused", "failed", "stale"),
         )
         self.lookup_seconds = Histogram(
             "imds_proxy_lookup_seconds",

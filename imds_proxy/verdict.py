@@ -34,6 +34,9 @@ class Verdict:
     fresh_until: float
     names: tuple[str, ...] = ()
     identity: Identity | None = None
+    """The names that the provider was told; None where it asked for none."""
+    pointers: Identity | None = None
+    """The names that `deny` was compared with; None where it has none, or there was no grant."""
     grant: Grant | None = None
     session: RoleSession | None = None
     serve_until: float = 0.0
@@ -44,7 +47,7 @@ class Verdict:
     @property
     def is_stale(self) -> bool:
         """Tell whether the names stand in for an answer that DNS does not give now."""
-        return self.identity is not None and self.identity.is_stale
+        return any(found is not None and found.is_stale for found in (self.identity, self.pointers))
 
     def denial(self) -> Refusal | Trouble:
         """Return the error that says why there is no grant."""
@@ -105,26 +108,42 @@ class Judge:
                 raise Refusal("the address is denied", kind=RefusalKind.DENIED)
             grant = await self._ask_provider(caller)
             names = self._names_of(caller)
-            denied = self._denied.names.intersection(names)
-            if denied:
-                raise Refusal(f"the name {min(denied)} is denied", kind=RefusalKind.DENIED)
+            pointers = await self._refuse_denied_names(caller, names)
             session = self._role_sessions.session_for(grant, self._accounts[grant.account], names, address)
         except Refusal as refusal:
             return self._conclude(refusal, caller, started)
         except Trouble as trouble:
             return self._conclude(trouble, caller, started)
-        identity = caller.identity
+        rests_on = [found for found in (caller.identity, pointers) if found is not None]
         return Verdict(
             "granted",
             grant.reason,
-            asked_at=identity.asked_at if identity else started,
-            fresh_until=identity.valid_until if identity else started + _GRANT_MEMORY,
+            asked_at=min((found.asked_at for found in rests_on), default=started),
+            fresh_until=min((found.valid_until for found in rests_on), default=started + _GRANT_MEMORY),
             names=names,
-            identity=identity,
+            identity=caller.identity,
+            pointers=pointers,
             grant=grant,
             session=session,
-            serve_until=(identity.confirmed_at if identity else started) + self._stale,
+            serve_until=min((found.confirmed_at for found in rests_on), default=started) + self._stale,
         )
+
+    async def _refuse_denied_names(self, caller: IdentifiedCaller, names: tuple[str, ...]) -> Identity | None:
+        """Return what has the caller's PTR names; None where no name is denied.
+
+        Raises Refusal where one of them is, ResolutionError where they can't be told.
+        """
+        if not self._denied.names:
+            return None
+        self._refuse_if_denied(names)
+        pointers = await caller.find_pointers()
+        self._refuse_if_denied(finding.name for finding in pointers.findings)
+        return pointers
+
+    def _refuse_if_denied(self, names: Iterable[str]) -> None:
+        denied = self._denied.names.intersection(names)
+        if denied:
+            raise Refusal(f"the name {min(denied)} is denied", kind=RefusalKind.DENIED)
 
     def _conclude(self, denial: Refusal | Trouble, caller: IdentifiedCaller, started: float) -> Verdict:
         is_refusal = isinstance(denial, Refusal)
@@ -135,6 +154,7 @@ class Judge:
             fresh_until=self._clock.monotonic() + (_REFUSAL_MEMORY if is_refusal else _TROUBLE_MEMORY),
             names=self._names_of(caller),
             identity=caller.identity,
+            pointers=caller.pointers,
             kind=denial.kind,
         )
 

@@ -154,11 +154,12 @@ async def test_denied(denied: str, tmp_path: Path) -> None:
 
 @in_virtual_time
 async def test_its_host_is_denied(tmp_path: Path) -> None:
-    """The host's name is not the workload's: denying it ends the host's role and not the workload's."""
+    """A denied host gets nothing, so neither do the workloads that ask from its address."""
     with running_core(tmp_path, hosts={ADDRESS: NAME}, denied=deny(NAME)) as core:
-        assert (await fetch(core, WEB))[0].role_name == "roleprefix-tuvweb"
-        with pytest.raises(Refusal):
-            await fetch(core, None)
+        for workload in (WEB, None):
+            with pytest.raises(Refusal, match=f"the name {NAME} is denied"):
+                await fetch(core, workload)
+        assert (await fetch(core, WEB, OTHER_HOST))[0].role_name == "roleprefix-tuvweb"
 
 
 @in_virtual_time

@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .cache/afp-cli/.made .cache/awscli/.made .cache/boto2/.made .cache/sdk/.made
+BENCH_ITEMS := warm cold crowd renewal neighbour footprint million
 AXE := .cache/axe/.made
 AUDIT := .cache/audit/.made
 READERS := .cache/ec2-metadata/.made
@@ -14,7 +15,7 @@ PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system conformance bench format lint types units contracts check build deb lock audit sbom clean
+.PHONY: help demo test test-system conformance bench $(BENCH_ITEMS) format lint types units contracts check build deb lock audit sbom clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -41,7 +42,11 @@ conformance: $(VENV)/.test ## Build real clients of many languages and try each 
 	$(BIN)/python -m tests.conformance.clients_page $(if $(LANGUAGES),--check)
 
 bench: $(VENV)/.test ## Measure warm requests, cold callers, renewals, noisy neighbours, memory and start (reports only)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(filter $(BENCH_ITEMS),$(MAKECMDGOALS)) $(BENCH_FLAGS)
+
+# `make bench million` runs that item alone, `BENCH_FLAGS="--callers 200000"` passes options on.
+$(BENCH_ITEMS): bench
+	@:
 
 format: $(VENV)/.test ## Put the code into shape
 	$(BIN)/ruff check --fix-only --quiet .

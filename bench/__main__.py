@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 
 from bench import cold, crowd, footprint, million, neighbour, renewal, report, warm
 from bench.loops import known_loops, run_on
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=_DESCRIPTION)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(_ITEMS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="small numbers: to see that it works")
+    parser.add_argument("--callers", type=int, metavar="N", help="of million; default: a million")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(_ITEMS):
         parser.error(f"no item {', '.join(sorted(unknown))}; known: {', '.join(_ITEMS)}")
@@ -34,8 +36,9 @@ def main() -> None:
     report.write(describe_machine())
     take_load_core()
     began = time.monotonic()
-    for name in arguments.names or _ITEMS:
-        run_on(known_loops()[-1], _ITEMS[name](scale))
+    items = _ITEMS | {"million": partial(million.run, count=arguments.callers)}
+    for name in arguments.names or items:
+        run_on(known_loops()[-1], items[name](scale))
     report.write(f"\ntook {time.monotonic() - began:.0f} s")
 
 

@@ -1,16 +1,15 @@
-"""Item `million`: memory while callers never seen before keep coming, served and refused ones."""
+"""Item `million`: memory while callers never seen before keep coming, with sessions of their own or shared."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench import report
 from bench.callers import CALLER_COUNT, caller_address
-from bench.daemon import BY_IP, daemon, stand_ins
+from bench.daemon import BY_IP, Session, daemon, stand_ins
 from bench.machine import Scale
 from bench.rounds import first_round, serve
 
@@ -30,34 +29,30 @@ _SIMPLE: Mapping[str, object] = {
 """The lower half of the callers gets a role, the upper half a refusal."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    simple: int
-    by_ip: int
+_COUNTS = {Scale.FULL: 1_000_000, Scale.QUICK: 10_000}
+_WANTED = 350
+"""MiB."""
+
+_WIDTHS = (14, 7, 7, 9, 11, 50)
 
 
-_PLANS = {
-    Scale.FULL: _Plan(simple=1_000_000, by_ip=80_000),
-    Scale.QUICK: _Plan(simple=40_000, by_ip=10_000),
-}
-
-
-async def run(scale: Scale) -> None:
-    """Send the callers, ten legs per provider, and print what the daemon holds after each."""
-    plan = _PLANS[scale]
+async def run(scale: Scale, *, count: int | None = None) -> None:
+    """Send `count` callers, ten legs per provider, and print what the daemon holds after each."""
+    count = count or _COUNTS[scale]
     report.write_heading(
         "million: memory over callers never seen before",
         f"Each has an address and a connection of its own and asks for a TOKEN, every {_WHOLE_ROUNDS}th for "
-        "LIST and ROLE as well. Provider simple: half of them get a role, half are refused. by_ip: each has "
-        "a name of its own, looked up and confirmed.",
+        "LIST and ROLE as well. by_ip: each has a name of its own, looked up and confirmed, and a role "
+        "session of its own. Provider simple: half of them get a role, half are refused; they share one "
+        f"session. Wanted: flat, and {_WANTED} MiB RSS at most.",
     )
-    await _watch("simple", _SIMPLE, plan.simple)
-    await _watch("by_ip", BY_IP, plan.by_ip)
+    await _watch("by_ip", BY_IP, count, session="per-caller")
+    await _watch("simple", _SIMPLE, count, session="shared")
 
 
-async def _watch(name: str, provider: Mapping[str, object], count: int) -> None:
-    table = report.Table(("callers", "RSS MiB", "PSS MiB", "callers/s", "outcomes"))
-    async with stand_ins() as behind, daemon(behind, session="shared", provider=provider) as server:
+async def _watch(name: str, provider: Mapping[str, object], count: int, *, session: Session) -> None:
+    table = report.Table(("callers", "RSS MiB", "PSS MiB", "callers/s", "AssumeRoles", "outcomes"))
+    async with stand_ins() as behind, daemon(behind, session=session, provider=provider) as server:
         await serve(server.port, "127.0.0.1")
         callers = _interleaved(count)
         for leg in range(_LEGS + 1):
@@ -73,9 +68,10 @@ async def _watch(name: str, provider: Mapping[str, object], count: int) -> None:
                 f"{memory.resident:.1f}",
                 f"{memory.proportional:.1f}",
                 f"{rate:.0f}" if leg else "-",
+                behind.sts.call_count,
                 listed or "-",
             )
-    table.write()
+            table.write_newest(_WIDTHS)
     report.write()
 
 

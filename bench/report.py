@@ -42,10 +42,20 @@ class Table:
         lines = [self.columns, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.columns))]
         for line in lines:
-            first, *others = line
-            cells = [first.ljust(widths[0])]
-            cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-            write("  ".join(cells).rstrip())
+            _write_line(line, widths)
+
+    def write_newest(self, widths: Sequence[int]) -> None:
+        """Print the row that was added last, and the columns before the first: for a run that takes long."""
+        if len(self.rows) == 1:
+            _write_line(self.columns, widths)
+        _write_line(self.rows[-1], widths)
+
+
+def _write_line(line: Sequence[str], widths: Sequence[int]) -> None:
+    first, *others = line
+    cells = [first.ljust(widths[0])]
+    cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+    write("  ".join(cells).rstrip())
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

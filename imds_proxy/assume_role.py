@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT = 2
 _READ_TIMEOUT = 10
 _FALLBACK_DURATION = 3600
+_MOST_WARNED_ROLES = 1000
+"""Roles that are remembered as warned about: a rule makes roles of host names, so they may be many."""
 
 _REFUSED = frozenset({"AccessDenied", "AccessDeniedException"})
 _OWN_KEY_REFUSED = frozenset(
@@ -199,6 +201,8 @@ class RoleAssumer:
 
     def _warn_about_duration(self, session: RoleSession) -> None:
         if session.role_arn not in self._warned_roles:
+            if len(self._warned_roles) >= _MOST_WARNED_ROLES:
+                self._warned_roles.clear()
             self._warned_roles.add(session.role_arn)
             self._warn(
                 f"{session.role_arn} does not allow sessions of {session.duration} s, asking for "

@@ -9,6 +9,7 @@ hangs up.
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import TYPE_CHECKING
 
 from imds_proxy import freshness
@@ -404,7 +405,8 @@ class Broker:
                 return credentials
         if entry.flight is not None or entry.failure is None:
             raise LateError("STS has not answered in time")
-        raise entry.failure.with_traceback(None)
+        # A copy: raised itself, it would keep the frames of this request alive, as long as it is remembered.
+        raise copy(entry.failure)
 
     async def _wait(self, flight: asyncio.Future[None], deadline: float) -> None:
         remaining = deadline - self._clock.monotonic()

@@ -43,6 +43,7 @@ class Entry:
     """What is held for one role session. `credentials` and `failure` may both be there: a failed renewal."""
 
     __slots__ = (
+        "__weakref__",
         "credentials",
         "failed_at",
         "failure",
@@ -242,7 +243,7 @@ class CredentialCache:
         is_news = isinstance(error, Refusal) and not isinstance(entry.failure, Refusal)
         is_same_kind = isinstance(error, Refusal) == isinstance(entry.failure, Refusal)
         entry.failures = entry.failures + 1 if is_same_kind else 1
-        entry.failure = error
+        entry.failure = _without_frames(error)
         entry.failed_at = self._clock.monotonic()
         if is_news and isinstance(error, Refusal) and self.usable(entry) is not None:
             self._on_renewal_refused(entry.session, error)
@@ -308,3 +309,12 @@ class CredentialCache:
             self._renew(entry)
         if entry.flight is None:
             self._set_timer(entry)
+
+
+def _without_frames(error: Refusal | Trouble) -> Refusal | Trouble:
+    """Return an error that keeps alive nothing of what ran when it was raised, the entry itself included."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from imds_proxy.caller import NEVER
 from imds_proxy.recent import Recent
@@ -25,14 +26,14 @@ class Standing:
     """What is known of one caller. Handed to the web layer, which hands it back."""
 
     __slots__ = (
+        "_entry",
+        "_named_entry",
         "address",
-        "entry",
         "flight",
         "flight_began_at",
         "handed_key",
         "is_current",
         "named_at",
-        "named_entry",
         "named_role",
         "named_verdict",
         "not_before",
@@ -47,18 +48,37 @@ class Standing:
         """Which workload it has proved to be; None where its address alone says who it is."""
         self.is_current = True
         self.verdict: Verdict | None = None
-        self.entry: Entry | None = None
+        # The cache alone keeps an entry alive: what makes room there is gone, keys included.
+        self._entry: ref[Entry] | None = None
+        self._named_entry: ref[Entry] | None = None
         self.flight: asyncio.Task[None] | None = None
         self.flight_began_at = NEVER
         self.not_before = NEVER
         self.named_role: str | None = None
         self.named_verdict: Verdict | None = None
         self.named_at = NEVER
-        self.named_entry: Entry | None = None
         self.handed_key: str | None = None
         """The access key that went out last, which is on record."""
         self.recording: tuple[str, asyncio.Future[None]] | None = None
         """An access key whose record waits to be written, and when it is."""
+
+    @property
+    def entry(self) -> Entry | None:
+        """The entry of the caller's role session; None: there is none, or the cache has dropped it."""
+        return None if self._entry is None else self._entry()
+
+    @entry.setter
+    def entry(self, entry: Entry | None) -> None:
+        self._entry = None if entry is None else ref(entry)
+
+    @property
+    def named_entry(self) -> Entry | None:
+        """The entry of the role that LIST has named; None likewise."""
+        return None if self._named_entry is None else self._named_entry()
+
+    @named_entry.setter
+    def named_entry(self, entry: Entry | None) -> None:
+        self._named_entry = None if entry is None else ref(entry)
 
 
 class Standings:

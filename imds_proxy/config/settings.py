@@ -228,8 +228,9 @@ class Settings(Section):
         default={}, description="Address -> name: asked before DNS, counts as confirmed."
     )
     deny: tuple[fields.AddressOrName, ...] = Field(
-        default=(), description="Addresses and names that get nothing from now on. With a name, the PTR names of every "
-        "caller that is granted a role are looked up."
+        default=(),
+        description="Addresses and names that get nothing from now on. With a name, the PTR names of every "
+        "caller that is granted a role are looked up.",
     )
     metadata: MetadataSettings = Field(default_factory=MetadataSettings)
     tokens: TokenSettings = Field(default_factory=TokenSettings)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from imds_proxy.web.answer import Page, render_page
+from imds_proxy.web.documents import MOST_PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ContainerPages:
-    """The page of each set of credentials, made once and dropped together with them."""
+    """The pages of the newest credentials, made once and dropped together with them."""
 
     def __init__(self) -> None:
         self._pages: WeakKeyDictionary[Credentials, Page] = WeakKeyDictionary()
@@ -24,6 +25,8 @@ class ContainerPages:
         """Return the page of credentials, which `session` has brought."""
         page = self._pages.get(credentials)
         if page is None:
+            if len(self._pages) >= MOST_PAGES:
+                del self._pages[next(iter(self._pages))]
             page = self._pages[credentials] = _render(200, document_of(session, credentials))
         return page
 

@@ -1,4 +1,4 @@
-"""Item `million`: memory while callers never seen before keep coming, with sessions of their own or shared."""
+"""Item `million`: memory while callers never seen before keep coming, with role sessions and without."""
 
 from __future__ import annotations
 

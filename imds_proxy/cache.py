@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from typing import TYPE_CHECKING, Protocol
+from weakref import ref
 
 from imds_proxy import freshness
 from imds_proxy.errors import AWSError, Refusal, Trouble
@@ -287,9 +288,10 @@ class CredentialCache:
             self._timer.cancel()
         self._rings_at = time
         pause = max(time - self._clock.monotonic(), _SHORTEST_SLEEP)
-        self._timer = asyncio.get_running_loop().call_later(pause, self._wake_due)
+        # A timer keeps no cache alive that is not used any more: the library has one for each key of ours.
+        self._timer = asyncio.get_running_loop().call_later(pause, _ring, ref(self))
 
-    def _wake_due(self) -> None:
+    def wake_due(self) -> None:
         """Look at the entries that are due, and set the timer for the next of the others."""
         self._timer, self._rings_at = None, NEVER
         now = self._clock.monotonic()
@@ -309,6 +311,12 @@ class CredentialCache:
             self._renew(entry)
         if entry.flight is None:
             self._set_timer(entry)
+
+
+def _ring(cache: ref[CredentialCache]) -> None:
+    known = cache()
+    if known is not None:
+        known.wake_due()
 
 
 def _without_frames(error: Refusal | Trouble) -> Refusal | Trouble:

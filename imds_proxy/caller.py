@@ -100,6 +100,7 @@ class Identities:
         deadline: float,
         stale: float,
         clock: Clock,
+        most: int = MOST_IDENTITIES,
         observe: Callable[[str, float], None] = lambda _outcome, _seconds: None,
     ) -> None:
         """`observe` hears how each look-up ended and how many seconds it took."""
@@ -111,10 +112,10 @@ class Identities:
         self._queue = LookupQueue()
         # Apart, so that nobody who has many addresses and no name pushes out those who have one: a name
         # that was confirmed before is what serves when DNS fails.
-        self._confirmed: Recent[Key, Identity] = Recent(MOST_IDENTITIES)
-        self._nameless: Recent[Key, Identity] = Recent(MOST_IDENTITIES)
+        self._confirmed: Recent[Key, Identity] = Recent(most)
+        self._nameless: Recent[Key, Identity] = Recent(most)
         # Of callers with a grant, whose names `deny` is compared with.
-        self._pointers: Recent[Key, Identity] = Recent(MOST_IDENTITIES)
+        self._pointers: Recent[Key, Identity] = Recent(most)
         self._shelves = (self._confirmed, self._nameless, self._pointers)
         self._flights: dict[Key, asyncio.Task[Identity]] = {}
         self._forgotten_flights: set[asyncio.Task[Identity]] = set()

@@ -84,10 +84,10 @@ class Standing:
 class Standings:
     """The standings of all callers of one provider, bounded in number."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int = MOST_STANDINGS) -> None:
         # Apart, so that nobody who has many addresses and no grant pushes out those who have one.
-        self._granted: Recent[Key, Standing] = Recent(MOST_STANDINGS, on_drop=_retire)
-        self._others: Recent[Key, Standing] = Recent(MOST_STANDINGS, on_drop=_retire)
+        self._granted: Recent[Key, Standing] = Recent(most, on_drop=_retire)
+        self._others: Recent[Key, Standing] = Recent(most, on_drop=_retire)
 
     def __len__(self) -> int:
         return len(self._granted) + len(self._others)

@@ -18,7 +18,7 @@ from imds_proxy_providers import by_ip
 
 from imds_proxy.audit import Audit
 from imds_proxy.broker import Broker
-from imds_proxy.cache import CredentialCache
+from imds_proxy.cache import MOST_ENTRIES, CredentialCache
 from imds_proxy.caller import Identities
 from imds_proxy.errors import FederationError, Refusal
 from imds_proxy.metrics import Metrics
@@ -78,6 +78,7 @@ class Core:
         stale: float = 900.0,
         deadline: float = 2.0,
         is_shared: bool = False,
+        most_sessions: int = MOST_ENTRIES,
     ) -> None:
         self.clock = VirtualClock()
         clock = self.clock.clock()
@@ -95,6 +96,7 @@ class Core:
             clock,
             on_renewal_refused=lambda session, _: self.refused_renewals.append(session),
             spread=lambda: 0.0,
+            most_entries=most_sessions,
         )
         self.identities = Identities(
             self.dns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from imds_proxy.caller import Identities
+from imds_proxy.caller import MOST_IDENTITIES, Identities
 from imds_proxy.model import canonical_address
 from imds_proxy.names import AllowedDomains
 from tests.standins.name_servers import TableResolver
@@ -28,7 +28,9 @@ DEADLINE = 2.0
 class Desk:
     """Asks about addresses as providers do. What DNS says is set in `dns`."""
 
-    def __init__(self, *, hosts: Mapping[str, str] | None = None, stale: float = STALE) -> None:
+    def __init__(
+        self, *, hosts: Mapping[str, str] | None = None, stale: float = STALE, most: int = MOST_IDENTITIES
+    ) -> None:
         self.dns = TableResolver()
         self.outcomes: Counter[str] = Counter()
         """How many look-ups ended how."""
@@ -39,6 +41,7 @@ class Desk:
             deadline=DEADLINE,
             stale=stale,
             clock=self.clock.clock(),
+            most=most,
             observe=lambda outcome, _: self.outcomes.update([outcome]),
         )
 

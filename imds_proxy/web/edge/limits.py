@@ -86,7 +86,7 @@ class Rates:
 class CallerLimits:
     """The allowances of all callers, on all listeners."""
 
-    def __init__(self, rates: Rates, *, clock: Clock) -> None:
+    def __init__(self, rates: Rates, *, clock: Clock, max_callers: int = MAX_CALLERS) -> None:
         self.rates = rates
         """May be replaced: the new ones hold for what comes."""
         self.denied_requests = 0
@@ -94,12 +94,12 @@ class CallerLimits:
         self.strangers = Allowance(("strangers", 0), clock.monotonic())
         """What all that may not talk to us have left, together."""
         # Apart, so that a host with many addresses does not make us forget who was granted a role before.
-        self._strange: Recent[Key, Allowance] = Recent(MAX_CALLERS, on_drop=self._keep_if_connected)
-        self._known: Recent[Key, Allowance] = Recent(MAX_CALLERS, on_drop=self._keep_if_connected)
+        self._strange: Recent[Key, Allowance] = Recent(max_callers, on_drop=self._keep_if_connected)
+        self._known: Recent[Key, Allowance] = Recent(max_callers, on_drop=self._keep_if_connected)
         self._connected: dict[Key, Allowance] = {}
         """Those that would be forgotten if they had no connections."""
         self._networks: Recent[tuple[int, bool], Allowance] = Recent(
-            MAX_CALLERS, on_drop=self._keep_network_if_connected
+            max_callers, on_drop=self._keep_network_if_connected
         )
         self._connected_networks: dict[tuple[int, bool], Allowance] = {}
 

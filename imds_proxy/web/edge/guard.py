@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,12 +51,8 @@ class Guard:
 
         A link-local address is in none: it would make two machines on two links one caller.
         """
-        return lru_cache(maxsize=4096)(self._admits)
-
-    def _admits(self, address: IPAddress) -> bool:
-        if is_link_local(address):
-            return False
-        return _lies_in(address, self.callers) and not _lies_in(address, self.callers_except)
+        # Not a method of its own: it would keep the guard of an earlier configuration alive, by a cycle.
+        return lru_cache(maxsize=4096)(partial(_admits, self.callers, self.callers_except))
 
     def admits_host(self, values: Sequence[str], connection: Connected) -> bool:
         """Tell whether the Host header (all its values) names this service, or the address connected to.
@@ -70,6 +66,12 @@ class Guard:
         if host is None:
             return False
         return host in self.hosts or host in METADATA_HOSTS or host == connection.local_host
+
+
+def _admits(callers: Iterable[IPNetwork], callers_except: Iterable[IPNetwork], address: IPAddress) -> bool:
+    if is_link_local(address):
+        return False
+    return _lies_in(address, callers) and not _lies_in(address, callers_except)
 
 
 def _lies_in(address: IPAddress, networks: Iterable[IPNetwork]) -> bool:

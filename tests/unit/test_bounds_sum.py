@@ -17,6 +17,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import Future
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import count as numbered
 from types import SimpleNamespace
@@ -24,22 +25,40 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from imds_proxy import audit, audit_denials, cache, caller, log, lookup_queue, standing, sts
+from imds_proxy import (
+    audit,
+    audit_denials,
+    cache,
+    caller,
+    log,
+    lookup_queue,
+    metadata_parts,
+    model,
+    naming,
+    standing,
+    sts,
+)
 from imds_proxy.audit_records import Line, Record
+from imds_proxy.config.metadata import MetadataSettings
 from imds_proxy.config.settings import LimitSettings
+from imds_proxy.daemon_threads import DaemonThreads
 from imds_proxy.errors import AWSError
 from imds_proxy.metadata import user_data
+from imds_proxy.metadata.levels import Levels, RememberedValues, Subject
+from imds_proxy.metadata.templates import literal
 from imds_proxy.model import Credentials
-from imds_proxy.web import documents, imds, login_throttle
-from imds_proxy.web.edge import budgets, guard, limits, open_connections
+from imds_proxy.web import basic, container_pages, documents, imds, login_throttle, tree
+from imds_proxy.web.edge import budgets, guard, limits, open_connections, strict
 from imds_proxy.web.edge.admission import empty_page
 from imds_proxy.web.edge.limits import CallerLimits, Rates
 from imds_proxy.web.edge.listener import Listener
 from imds_proxy.web.edge.open_connections import OpenConnections
+from imds_proxy.web.peer import Peer
 from tests.standins import manual
 from tests.standins.core import Core, running_core
+from tests.standins.identity_desk import Desk
 from tests.standins.sts import role_session
-from tests.standins.virtual_time import in_virtual_time
+from tests.standins.virtual_time import VirtualClock, in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -59,6 +78,17 @@ SLACK = 1.15
 CONNECTIONS = LimitSettings().all_connections
 ALL = CONNECTIONS + 2 * open_connections.MAX_TURNED_AWAY
 
+
+def maxsize_of(function: Any) -> int:
+    """Return how many answers of a function are remembered."""
+    found = function.cache_info().maxsize
+    assert isinstance(found, int)
+    return found
+
+
+DEFAULTS = metadata_parts._level(MetadataSettings().defaults)
+NO_LEVELS = Levels(replace(DEFAULTS, texts={"region": literal("eu-central-1"), **DEFAULTS.texts}), {}, {})
+
 COUNTS = {
     "the program, boto3 loaded": 1,
     "open connections": ALL,
@@ -70,8 +100,10 @@ COUNTS = {
     "networks of IPv6 callers": CONNECTIONS,
     "callers with a role": standing.MOST_STANDINGS,
     "callers without a role": standing.MOST_STANDINGS,
+    "callers whose PTR names `deny` was compared with": caller.MOST_IDENTITIES,
     "role sessions": cache.MOST_ENTRIES,
     "pages with credentials": 2 * documents.MOST_PAGES,
+    "pages with credentials, for containers": documents.MOST_PAGES,
     "pages with the name of a role": imds._MAX_ROLE_PAGES,
     "look-ups that wait": lookup_queue._LONGEST_LINE,
     "AssumeRole calls that wait": sts._LONGEST_LINE,
@@ -80,8 +112,16 @@ COUNTS = {
     "refusals that are counted": 2 * audit_denials._MOST_COLLAPSED,
     "rates of refusals": audit_denials._MOST_COLLAPSED,
     "lines of the log that wait": log._LONGEST_LINE,
-    "values of `Host` that are remembered": guard.host_of.cache_info().maxsize or 0,
+    "values of `Host` that are remembered": maxsize_of(guard.host_of),
+    "request lines that are remembered": maxsize_of(strict._read_request_line),
+    "header fields that are remembered": maxsize_of(strict._read_common_field),
+    "paths that are remembered": maxsize_of(tree._parse_remembered),
+    "addresses that are remembered as texts": maxsize_of(model.canonical_address),
+    "addresses that are remembered as admitted": maxsize_of(guard.Guard((), (), frozenset()).admits_peer),
+    "values of the tree that are remembered": maxsize_of(RememberedValues(NO_LEVELS)._values_of),
+    "ARNs of roles that are remembered": maxsize_of(naming.role_arn),
     "login names whose failures are remembered": login_throttle._MOST_REMEMBERED,
+    "right passwords that are remembered": basic.MOST_SUCCESSES,
 }
 
 ROWS = {
@@ -390,7 +430,13 @@ async def test_pages() -> None:
         names = [f"{number:064d}" for number in range(count)]
         return {name: documents.render_ok(name.encode(), 1e9) for name in names}
 
+    for_containers, others = container_pages.ContainerPages(), keys()
+
+    async def render_for_containers(_: int) -> list[object]:
+        return [for_containers.page_of(role_session(), each) for each in others]
+
     assert fits("pages with credentials", await size_of(render))
+    assert fits("pages with credentials, for containers", await size_of(render_for_containers))
     assert fits("pages with the name of a role", await size_of(render_names))
 
 
@@ -464,6 +510,104 @@ async def test_values_of_host() -> None:
     size = await size_of(look)
     guard.host_of.cache_clear()
     assert fits("values of `Host` that are remembered", size)
+
+
+async def size_of_answers(function: Callable[[Any], object], question: Callable[[int], object]) -> float:
+    """Return how many bytes a remembered answer of a function takes, the question included."""
+
+    async def ask(count: int) -> None:
+        for number in range(count):
+            assert function(question(number)) is not None
+
+    return await size_of(ask)
+
+
+async def test_other_texts_of_requests() -> None:
+    """Request lines and paths as long as one may be, header fields."""
+    roles = "/latest/meta-data/iam/security-credentials/"
+    longest = strict.MAX_STRICT_BYTES - 40
+    for remembered in (strict._read_request_line, strict._read_common_field, tree._parse_remembered):
+        remembered.cache_clear()
+    line = await size_of_answers(
+        strict._read_request_line, lambda one: b"GET /%0*d HTTP/1.1" % (longest, one)
+    )
+    field = await size_of_answers(strict._read_common_field, lambda one: b"User-Agent: %052d" % one)
+    rest = tree._LONGEST_REMEMBERED - len(roles)
+    path = await size_of_answers(tree.parse_target, lambda one: f"{roles}{one:0{rest}d}")
+    assert fits("request lines that are remembered", line)
+    assert fits("header fields that are remembered", field)
+    assert fits("paths that are remembered", path)
+
+
+async def test_addresses_and_roles() -> None:
+    """IPv6 addresses, and roles with names as long as one may be."""
+    model.canonical_address.cache_clear()
+    naming.role_arn.cache_clear()
+    first = 0xFD78 << 112
+    text = await size_of_answers(model.canonical_address, lambda one: str(IPv6Address(first + one)))
+    admits = guard.Guard((), (), frozenset()).admits_peer
+    admitted = await size_of_answers(admits, lambda one: IPv6Address(first + one))
+    arn = await size_of_answers(
+        lambda role: model._role_of(naming.role_arn("aws", "000123456789", "/machines/", role)),
+        lambda one: f"{one:064d}",
+    )
+    assert fits("addresses that are remembered as texts", text)
+    assert fits("addresses that are remembered as admitted", admitted)
+    assert fits("ARNs of roles that are remembered", arn)
+
+
+async def test_values_of_the_tree() -> None:
+    """What the defaults say of a machine with a name, a role and two tags."""
+    values = RememberedValues(NO_LEVELS)
+
+    async def look(count: int) -> None:
+        for number in range(count):
+            name = f"tuvfoo{number}.valid.example"
+            tags = (("Name", name), ("site", f"hh{number}"))
+            values.of(Subject(IPv4Address(number), name, "role", "main", "000123456789", tags))
+
+    assert fits("values of the tree that are remembered", await size_of(look))
+
+
+@in_virtual_time
+async def test_names_for_deny() -> None:
+    """An address with one name."""
+    desk = Desk()
+    desk.dns.questions = _Nowhere()
+    addresses = [IPv6Address((0xFD77 << 112) + number) for number in range(N)]
+    for number, address in enumerate(addresses):
+        desk.dns.add_host(str(address), f"tuvfoo{number}.valid.example")
+
+    async def look(_: int) -> None:
+        for address in addresses:
+            await desk.identities.identify(IPv6Address(int(address)), None, not_before=0)
+
+    assert fits("callers whose PTR names `deny` was compared with", await size_of(look))
+
+
+@in_virtual_time
+async def test_right_passwords() -> None:
+    """With names as long as one may be."""
+    clock = VirtualClock().clock()
+    threads = DaemonThreads("directory", most=8, longest_line=64)
+    throttle, other_throttle = login_throttle.LoginThrottle(clock), login_throttle.LoginThrottle(clock)
+    sign_on = basic.BasicSignOn(
+        lambda user, _: user, patience=10, threads=threads, throttle=throttle, clock=clock
+    )
+    peer = Peer(IPv4Address(1))
+
+    async def log_in(count: int) -> None:
+        for number in range(count):
+            await sign_on.log_in(basic.Login(f"{number:0256d}", "p"), peer)
+
+    async def try_to(count: int) -> None:
+        for number in range(count):
+            async with other_throttle.place(peer, f"{number:0256d}"):
+                pass
+
+    await sign_on.log_in(basic.Login("first", "p"), peer)
+    size = await size_of(log_in) - await size_of(try_to)
+    assert fits("right passwords that are remembered", size)
 
 
 async def test_login_names() -> None:

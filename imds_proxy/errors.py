@@ -34,6 +34,7 @@ class RefusalKind(StrEnum):
     OVER_LIMIT = "over_limit"
     NO_TOKEN = "no_token"  # noqa: S105  no secret
     BAD_TOKEN = "bad_token"  # noqa: S105  likewise
+    REVOKED_TOKEN = "revoked_token"  # noqa: S105  likewise
     DENIED = "denied"
     NO_NAME = "no_name"
     FOREIGN_DOMAIN = "foreign_domain"

@@ -112,6 +112,9 @@ class Metrics:
             ("reason",),
             TroubleKind,
         )
+        self.old_workload_tokens = Tally(
+            "imds_proxy_old_workload_tokens", "Requests with a workload's token of the old kind.", ()
+        )
         self.verdicts = Tally(
             "imds_proxy_verdicts",
             "Decisions made, by outcome",

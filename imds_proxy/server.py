@@ -22,7 +22,7 @@ from imds_proxy.listeners import Listeners, announce, bind
 from imds_proxy.loop_trouble import LoopTroubles
 from imds_proxy.metrics import Metrics
 from imds_proxy.reloads import Reloads
-from imds_proxy.site import Site, Workshop, admin_guard, build_site, rates_of
+from imds_proxy.site import Site, Workshop, admin_guard, build_site, rates_of, takes_workload_tokens
 from imds_proxy.sockets import (
     bound_address,
     most_connections,
@@ -32,7 +32,12 @@ from imds_proxy.sockets import (
 )
 from imds_proxy.sts import StsThreads
 from imds_proxy.supervisor import take_supervisor
-from imds_proxy.token_keys import own_token_keys, passing_token_key
+from imds_proxy.token_keys import (
+    WORKLOAD_KEY_FILE,
+    check_keys_differ,
+    own_token_keys,
+    passing_token_key,
+)
 from imds_proxy.web.documents import CredentialPages
 from imds_proxy.web.edge.limits import CallerLimits
 from imds_proxy.web.edge.listener import Listener
@@ -88,9 +93,10 @@ class Server:
         self._environ = environ
         self._clock = SYSTEM_CLOCK
         self._metrics = Metrics()
-        self._passing_key: bytes | None = None
-        self._has_warned_of_key = False
-        self._is_key_kept = True
+        self._passing_keys: dict[str, bytes] = {}
+        """By the warning that a key will not be kept."""
+        self._given_warnings: set[str] = set()
+        self._is_workload_key_kept = True
         self._admin: AdminSettings | None = None
         self._admin_listeners: list[Listener] = []
         self._admin_servers: list[asyncio.Server] = []
@@ -153,10 +159,14 @@ class Server:
 
     def _build_site(self, loaded: registry.Loaded) -> Site:
         assert loaded.configuration is not None
+        token_keys = self._token_keys(loaded.configuration)
+        workload_token_keys = self._workload_token_keys(loaded.configuration)
+        check_keys_differ(token_keys, workload_token_keys)
         return build_site(
             loaded.configuration,
             loaded.providers,
-            token_keys=self._token_keys(loaded.configuration),
+            token_keys=token_keys,
+            workload_token_keys=workload_token_keys,
             workshop=self._workshop,
             warn=_log.warning,
         )
@@ -166,15 +176,25 @@ class Server:
 
     def _token_keys(self, configuration: Configuration) -> tuple[bytes, ...]:
         keys = configuration.token_keys or own_token_keys(self._environ)
-        self._is_key_kept = bool(keys)
-        if keys:
-            return keys
-        if self._passing_key is None:
-            self._passing_key = passing_token_key()
-        if configuration.settings.listen and not self._has_warned_of_key:
-            self._has_warned_of_key = True
-            _log.warning("tokens.key_file is not set: tokens end with this process")
-        return (self._passing_key,)
+        is_used = bool(configuration.settings.listen)
+        return keys or self._passing_key(
+            "tokens.key_file is not set: tokens end with this process", is_used=is_used
+        )
+
+    def _workload_token_keys(self, configuration: Configuration) -> tuple[bytes, ...]:
+        keys = configuration.workload_token_keys or own_token_keys(self._environ, WORKLOAD_KEY_FILE)
+        self._is_workload_key_kept = bool(keys)
+        is_used = takes_workload_tokens(configuration.settings)
+        return keys or self._passing_key(
+            "tokens.workload_key_file is not set: workloads' tokens end with this process", is_used=is_used
+        )
+
+    def _passing_key(self, warning: str, *, is_used: bool) -> tuple[bytes, ...]:
+        """Return a key that lives as long as this process; the warning is logged once, if the key is used."""
+        if is_used and warning not in self._given_warnings:
+            self._given_warnings.add(warning)
+            _log.warning("%s", warning)
+        return (self._passing_keys.setdefault(warning, passing_token_key()),)
 
     async def _open_admin(self, admin: socket.socket | None, admin_socket: socket.socket | None) -> None:
         for sock in (admin, admin_socket):
@@ -198,7 +218,7 @@ class Server:
     def _admin_service(self, limits: CallerLimits, *, is_local: bool) -> AdminService:
         views = status_views(self._metrics, self._readiness)
         if is_local:
-            desk = TokenDesk(lambda: self._site, lambda: self._is_key_kept, self._clock)
+            desk = TokenDesk(lambda: self._site, lambda: self._is_workload_key_kept, self._clock)
             health_desk = HealthDesk(lambda: self._site.decisions.sts.own_key())
             views |= {
                 ("GET", "/explain"): explain_view(self._explain),

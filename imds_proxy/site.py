@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING
 
 from imds_proxy import aws_parts, metadata_parts
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
         NetworkSettings,
         PeopleListenSettings,
         PeopleSettings,
+        Settings,
+        TokenSettings,
     )
     from imds_proxy.metrics import Metrics
     from imds_proxy.registry import AnyProvider
@@ -239,6 +242,7 @@ def build_site(
     providers: Mapping[str, AnyProvider],
     *,
     token_keys: tuple[bytes, ...],
+    workload_token_keys: tuple[bytes, ...],
     workshop: Workshop,
     warn: Callable[[str], None],
 ) -> Site:
@@ -270,8 +274,8 @@ def build_site(
         brokers=brokers,
         people=people,
         tokens=TokenKeys(token_keys),
-        workload_tokens=WorkloadTokens(token_keys),
-        takes_workload_tokens=any(one.container and one.container.token for one in settings.listen),
+        workload_tokens=_workload_tokens(settings.tokens, workload_token_keys, old_keys=token_keys),
+        takes_workload_tokens=takes_workload_tokens(settings),
         workload_secrets=configuration.workload_secrets,
         tree=metadata_parts.tree_settings(settings),
         network=settings.network,
@@ -305,6 +309,24 @@ def _build_people(
         settings.identity, secret.get_secret_value() if secret else None, state=workshop.sign_on_state
     )
     return People(settings, federation, sign_on)
+
+
+def takes_workload_tokens(settings: Settings) -> bool:
+    """Tell whether any listener takes tokens of workloads."""
+    return any(one.container is not None and one.container.token for one in settings.listen)
+
+
+def _workload_tokens(
+    tokens: TokenSettings, keys: tuple[bytes, ...], *, old_keys: tuple[bytes, ...]
+) -> WorkloadTokens:
+    old_until = datetime.combine(tokens.old_workload_tokens_until, time(), UTC)
+    return WorkloadTokens(
+        keys,
+        old_keys=old_keys,
+        old_until=old_until.timestamp(),
+        any_network=tokens.any_network,
+        revoked=frozenset(tokens.revoked),
+    )
 
 
 def rates_of(limits: LimitSettings) -> Rates:

@@ -25,6 +25,8 @@ class MintedToken:
     """A token, and what the daemon says of it."""
 
     token: str = field(repr=False)
+    id: str
+    """By which it can be revoked."""
     expiration: str
     """`YYYY-MM-DDTHH:MM:SSZ`."""
     warnings: tuple[str, ...]
@@ -40,7 +42,7 @@ def mint(path: Path | None, workload: str, networks: Sequence[str], seconds: int
         if status != HTTPStatus.OK:
             raise ValueError(status)
         fields = json.loads(body)
-        return MintedToken(fields["token"], fields["expiration"], tuple(fields["warnings"]))
+        return MintedToken(fields["token"], fields["id"], fields["expiration"], tuple(fields["warnings"]))
     except (ValueError, TypeError, KeyError) as error:
         raise Trouble(f"the daemon on {path} gave no token ({status}); is it another version?") from error
 

@@ -26,7 +26,8 @@ T = TypeVar("T")
     "networks",
     multiple=True,
     metavar="NETWORK",
-    help="From where alone it is good: 10.77.0.0/16 or an address; may be given again.  [default: anywhere]",
+    help="From where alone it is good: 10.77.0.0/16 or an address; may be given again. Required unless the "
+    "setting tokens.any_network is true.",
 )
 @click.option(
     "--duration",
@@ -55,11 +56,12 @@ def token(
     The running daemon signs it and keeps nothing. SDKs send it to a listener that has `container`:
 
     \b
-        imds-proxy token web.pods.example --output /run/tokens/web/token
+        imds-proxy token web.pods.example --from 172.17.0.0/16 --output /run/tokens/web/token
         AWS_CONTAINER_CREDENTIALS_FULL_URI=http://169.254.170.2/v1/credentials
         AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=/run/tokens/web/token
 
-    Whoever has the token is the workload, until the token ends. Put a new one into the file before that: SDKs
+    Whoever has the token is the workload, within its networks, until the token ends or its id, which is told
+    here and stands in the token, is in tokens.revoked. Put a new one into the file before that: SDKs
     read it each time they need credentials. It has no newline at its end, which they would send along.
 
     \b
@@ -82,6 +84,7 @@ def token(
     except FederationError as error:
         click.echo(f"imds-proxy: {error}", err=True)
         sys.exit(EXIT_TROUBLE)
+    click.echo(f"imds-proxy: the token {minted.id} is good until {minted.expiration}", err=True)
     for warning in minted.warnings:
         click.echo(f"imds-proxy: warning: {warning}", err=True)
     if output is None:

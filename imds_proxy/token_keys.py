@@ -1,4 +1,4 @@
-"""Where the key that signs IMDS tokens comes from when the settings name no file."""
+"""Where the keys that sign tokens come from when the settings name no file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from imds_proxy.errors import ConfigurationError, Fault
 from imds_proxy.secret_file import read_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+IMDS_KEY_FILE = "token.key"
+WORKLOAD_KEY_FILE = "workload-token.key"
 
 _KEY_BYTES = 32
 
 
-def own_token_keys(environ: Mapping[str, str]) -> tuple[bytes, ...] | None:
-    """Return the keys in `$STATE_DIRECTORY/token.key`, made (mode 0600) where it is missing.
+def own_token_keys(environ: Mapping[str, str], name: str = IMDS_KEY_FILE) -> tuple[bytes, ...] | None:
+    """Return the keys in the file `name` of `$STATE_DIRECTORY`, made (mode 0600) where it is missing.
 
     None without that variable. Raises ConfigurationError when the file can't be used.
     """
@@ -26,7 +29,7 @@ def own_token_keys(environ: Mapping[str, str]) -> tuple[bytes, ...] | None:
     if not folder:
         return None
     # systemd separates several folders by colons; the first is ours.
-    file = Path(folder.partition(":")[0]) / "token.key"
+    file = Path(folder.partition(":")[0]) / name
     try:
         _make_if_missing(file)
         return parse_token_keys(read_secret(file).decode("ascii"))
@@ -37,6 +40,13 @@ def own_token_keys(environ: Mapping[str, str]) -> tuple[bytes, ...] | None:
 def passing_token_key() -> bytes:
     """Return a key that lives as long as this process."""
     return os.urandom(_KEY_BYTES)
+
+
+def check_keys_differ(imds_keys: Iterable[bytes], workload_keys: Iterable[bytes]) -> None:
+    """Raise ConfigurationError when a key signs IMDS tokens and workloads' tokens, wherever it comes from."""
+    if set(imds_keys) & set(workload_keys):
+        text = "a key of tokens.key_file (or of $STATE_DIRECTORY/token.key) is one of workloads' tokens too"
+        raise ConfigurationError([Fault("tokens", "tokens.workload_key_file", f"{text}; make another")])
 
 
 def _make_if_missing(file: Path) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SECRET_KEY = ("aws", "secret_key")
 SECRET_KEY_FILE = ("aws", "secret_key_file")
 TOKEN_KEY_FILE = ("tokens", "key_file")
+WORKLOAD_KEY_FILE = ("tokens", "workload_key_file")
 """The settings that have or name a secret."""
 
 _OF_ADMIN_ADDRESS = ("callers", "hosts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,6 +113,8 @@ def _reject_placeholder_of_all(value: str, info: ValidationInfo) -> str:
 
 Address = Annotated[IPAddress, FromText(values.parse_address, _like("10.77.3.9", "fd00::9"))]
 Network = Annotated[IPNetwork, FromText(values.parse_network, _like("10.77.0.0/16", "fd00::/64"))]
+TokenId = Annotated[str, FromText(values.parse_token_id, _like("0123456789abcdef"))]
+Date = Annotated[date, FromText(values.parse_date, _like("2027-06-01"))]
 HostName = Annotated[str, FromText(values.parse_name, _like("tuvfoo42.valid.example"))]
 AddressOrName = Annotated[
     IPAddress | str, FromText(values.parse_address_or_name, _like("10.77.3.9", "tuvfoo42.valid.example"))

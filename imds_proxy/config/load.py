@@ -43,6 +43,8 @@ class Configuration:
     """Our own key's secret, from the settings or from a file; None when boto3 is to look for a key."""
     token_keys: tuple[bytes, ...] = field(repr=False)
     """What signs IMDS tokens, as `tokens.key_file` has it; empty without that setting."""
+    workload_token_keys: tuple[bytes, ...] = field(repr=False)
+    """What signs workloads' tokens, as `tokens.workload_key_file` has it; empty without that setting."""
     people_secret: SecretStr | None
     """What a trusted proxy shows; None without `people.identity.secret_file`."""
     workload_secrets: Mapping[Path, WorkloadSecrets]
@@ -80,6 +82,10 @@ def read_configuration(path: Path, environ: Mapping[str, str]) -> Reading:
     settings = _validate(source, account_names, found)
     secret_key = _read_file(source, checks.SECRET_KEY_FILE, files.parse_secret_key, found)
     token_keys = _read_file(source, checks.TOKEN_KEY_FILE, files.parse_token_keys, found)
+    workload_token_keys = _read_file(source, checks.WORKLOAD_KEY_FILE, files.parse_token_keys, found)
+    if set(token_keys or ()) & set(workload_token_keys or ()):
+        text = "has a key of tokens.key_file: who has one must not have the other; make another"
+        found.append(source.fault(checks.WORKLOAD_KEY_FILE, text))
     people_secret = _read_file(source, people_checks.SECRET_FILE, files.parse_secret_key, found)
     workload_secrets = _read_workload_secrets(source, found)
     configuration = None
@@ -90,6 +96,7 @@ def read_configuration(path: Path, environ: Mapping[str, str]) -> Reading:
             accounts={name: account.named(name) for name, account in settings.accounts.items()},
             secret_key=SecretStr(secret_key) if secret_key else settings.aws.secret_key,
             token_keys=token_keys or (),
+            workload_token_keys=workload_token_keys or (),
             people_secret=SecretStr(people_secret) if people_secret else None,
             workload_secrets=workload_secrets,
             source=source,

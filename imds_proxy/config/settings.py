@@ -6,6 +6,7 @@ What a provider takes is in the provider's own model. Everything is frozen; dura
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -132,12 +133,33 @@ class DNSSettings(Section):
     )
 
 
+OLD_WORKLOAD_TOKENS_UNTIL = date(2027, 6, 1)
+MOST_REVOKED = 10_000
+
+
 class TokenSettings(Section):
-    """What signs IMDS tokens."""
+    """What signs IMDS tokens and workloads' tokens, and which of the latter count."""
 
     key_file: fields.FilePath | None = Field(
         default=None,
         description="Lines of base64, 32 bytes each; the first signs. Default: $STATE_DIRECTORY/token.key.",
+    )
+    workload_key_file: fields.FilePath | None = Field(
+        default=None,
+        description="The same for workloads' tokens, with other keys. "
+        "Default: $STATE_DIRECTORY/workload-token.key.",
+    )
+    any_network: bool = Field(
+        default=False, description="Whether a workload's token may be good from anywhere."
+    )
+    revoked: tuple[fields.TokenId, ...] = Field(
+        default=(),
+        max_length=MOST_REVOKED,
+        description="Ids of workloads' tokens that count no more.",
+    )
+    old_workload_tokens_until: fields.Date = Field(
+        default=OLD_WORKLOAD_TOKENS_UNTIL,
+        description="The day (UTC) from which workloads' tokens that key_file signs count no more.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,8 @@ _NETWORK = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?", re.ASCII)
 _SOCKET_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_TOKEN_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _ACCOUNT_ID_DIGITS = 12
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html, ExternalId
 _EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
@@ -191,6 +194,23 @@ def format_duration(seconds: float) -> str:
         if milliseconds and milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms" if milliseconds else "0s"
+
+
+def parse_date(text: str) -> date:
+    """Return the day that `text` names as YYYY-MM-DD. Raises ValueError."""
+    try:
+        if _DATE.fullmatch(text) is None:  # Python takes 20270601 and 2027-W22 as well
+            raise ValueError(text)
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a day such as 2027-06-01") from None
+
+
+def parse_token_id(text: str) -> str:
+    """Return the id of a workload's token. Raises ValueError."""
+    if _TOKEN_ID.fullmatch(text) is None:
+        raise ValueError("must be the 16 hex digits that follow `imds-proxy-workload2-` in a token")
+    return text
 
 
 def parse_account_id(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from imds_proxy.doctor.certificates import read_end
 from imds_proxy.doctor.findings import Finding, fault, ok, skipped, warning
 from imds_proxy.file_access import find_opening
+from imds_proxy.token_keys import IMDS_KEY_FILE, WORKLOAD_KEY_FILE
 from imds_proxy.yaml_source import files_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _OWN_KEY_FILE = Path("/etc/imds-proxy/aws-credentials")
 """What the unit's LoadCredential= names."""
 _USUAL_AUDIT = Path("/var/log/imds-proxy/audit.jsonl")
 """The unit's, whose $LOGS_DIRECTORY is not known outside."""
-_STATE_KEY_FILE = Path("/var/lib/imds-proxy/token.key")
+_STATE_KEY_FILES = tuple(Path("/var/lib/imds-proxy") / name for name in (IMDS_KEY_FILE, WORKLOAD_KEY_FILE))
 _FEW_DAYS = 14
 _LITTLE_SPACE = 100 << 20
 _NO_SPACE = 4 << 20
@@ -49,7 +50,7 @@ def read_files(configuration: Configuration) -> list[FileFact]:
     facts += [_look_at(one, is_secret=True) for one in _secret_files(configuration)]
     facts += [replace(_look_at(one), is_strict=True) for one in configuration.workload_secrets]
     facts += [_look_at(settings.metadata.user_data)] if settings.metadata.user_data else []
-    facts += [_look_at(one, is_secret=True) for one in (_OWN_KEY_FILE, _STATE_KEY_FILE) if _is_there(one)]
+    facts += [_look_at(one, is_secret=True) for one in (_OWN_KEY_FILE, *_STATE_KEY_FILES) if _is_there(one)]
     return list(dict.fromkeys(facts))
 
 
@@ -57,6 +58,7 @@ def _secret_files(configuration: Configuration) -> Iterator[Path]:
     settings = configuration.settings
     people = settings.people
     named = [settings.aws.secret_key_file, settings.tokens.key_file]
+    named += [settings.tokens.workload_key_file]
     named += [people.identity.secret_file] if people else []
     named += [one.tls.key for one in settings.listen if one.tls]
     named += [one.tls.key for one in people.listen if one.tls] if people else []

@@ -12,7 +12,7 @@ from aiohttp import web
 from imds_proxy.config.values import parse_network
 from imds_proxy.names import parse_workload
 from imds_proxy.web.peer import peer_of
-from imds_proxy.workload_tokens import LONGEST_LIFE, MOST_NETWORKS, SHORTEST_LIFE, Claims
+from imds_proxy.workload_tokens import LONGEST_LIFE, MOST_NETWORKS, SHORTEST_LIFE, Claims, id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,26 +45,33 @@ class TokenDesk:
         self._clock = clock
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Return the token, when it ends and what is odd about it; 400 for what is no order for one."""
+        """Return the token, its id, its end and what is odd about it; 400 for what is no order for one."""
         try:
             claims = parse_order(await request.text(), self._clock.wall())
+            site = self._site()
+            token = site.workload_tokens.issue(claims)
         except ValueError as error:
             raise web.HTTPBadRequest(text=f"{error}\n") from None
-        site = self._site()
-        token = site.workload_tokens.issue(claims)
+        token_id = id_of(token)
         end = datetime.fromtimestamp(claims.end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         origin = ", ".join(map(str, claims.networks)) or "anywhere"
         asker = peer_of(request.transport, None).caller
         _log.info(
-            "minted a token for %s, from %s, until %s, asked by %s", claims.workload, origin, end, asker
+            "minted the token %s for %s, from %s, until %s, asked by %s",
+            token_id,
+            claims.workload,
+            origin,
+            end,
+            asker,
         )
         warnings = []
         if not site.takes_workload_tokens:
             warnings.append("no listener of this daemon takes it: none has container with a token")
         if not self._is_key_kept():
-            warnings.append("it ends with the daemon's process: tokens.key_file is not set")
+            warnings.append("it ends with the daemon's process: tokens.workload_key_file is not set")
         return web.json_response(
-            {"token": token, "expiration": end, "warnings": warnings}, headers={"Cache-Control": "no-store"}
+            {"token": token, "id": token_id, "expiration": end, "warnings": warnings},
+            headers={"Cache-Control": "no-store"},
         )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.standins.sdk_clients import Outcome
 
 SECRET = "a-secret-that-web-has-in-a-file"
+ORDER = ("web.pods.example", "--from", "127.0.0.0/8")
 URL, TOKEN, TOKEN_FILE = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
@@ -75,13 +76,20 @@ def test_token_file(settings: dict[str, Any], aws: Aws, start_daemon: StartDaemo
     socket, file = tmp_path / "admin.sock", tmp_path / "token"
     daemon = start_daemon({**settings, "admin": {"socket": str(socket)}})
     for _ in range(2):
-        made = mint("web.pods.example", "--socket", str(socket), "--output", str(file))
+        made = mint(*ORDER, "--socket", str(socket), "--output", str(file))
         assert (made.returncode, made.stdout) == (0, ""), made
         assert (file.stat().st_mode & 0o777, file.read_text().count("\n")) == (0o600, 0)
         outcome = run(daemon, aws, tmp_path, **{TOKEN_FILE: str(file)})
         assert outcome.arn == SESSION_ARN, outcome
         assert file.read_text() not in daemon.log + daemon.audit_text
-    assert len(daemon.await_log(r".*?minted a token for (web\.pods\.example), from anywhere, .*", 2)) == 2
+    assert (
+        len(
+            daemon.await_log(
+                r".*?minted the token [0-9a-f]{16} for (web\.pods\.example), from 127\.0\.0\.0/8, .*", 2
+            )
+        )
+        == 2
+    )
 
 
 @pytest.mark.patient
@@ -123,7 +131,7 @@ for line in sys.stdin:
         first = client.stdout.readline()
         assert first.startswith("error"), first
         assert "401" in first
-        assert mint("web.pods.example", "--socket", str(socket), "--output", str(file)).returncode == 0
+        assert mint(*ORDER, "--socket", str(socket), "--output", str(file)).returncode == 0
         client.stdin.write("go\n")
         client.stdin.close()
         assert client.stdout.readline() == f"ok {SESSION_ARN}\n"
@@ -151,5 +159,10 @@ def test_orders_that_are_refused(settings: dict[str, Any], start_daemon: StartDa
         ["web", "--duration", "59"],
     ):
         assert mint(*wrong, "--socket", str(socket)).returncode == 2
-    assert mint("web", "--socket", str(tmp_path / "nothing.sock")).returncode == 3
-    assert mint("web", "--socket", str(socket), "--output", str(tmp_path / "no" / "file")).returncode == 1
+    for too_wide in ([], ["--from", "0.0.0.0/0"], ["--from", "::/1", "--from", "8000::/1"]):
+        refused = mint("web", *too_wide, "--socket", str(socket))
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "--from NETWORK" in refused.stderr
+        assert "tokens.any_network" in refused.stderr
+    assert mint(*ORDER, "--socket", str(tmp_path / "nothing.sock")).returncode == 3
+    assert mint(*ORDER, "--socket", str(socket), "--output", str(tmp_path / "no" / "file")).returncode == 1

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from imds_proxy.web.sign_on import SignOn
 
 TOKEN_KEYS = (b"k" * 32,)
+WORKLOAD_TOKEN_KEYS = (b"w" * 32,)
 _START_TIME = 30
 _END_TIME = 30
 _FINISH_TIME = 1.0
@@ -182,6 +183,7 @@ class RunningSite:
             loaded.configuration,
             loaded.providers,
             token_keys=TOKEN_KEYS,
+            workload_token_keys=WORKLOAD_TOKEN_KEYS,
             workshop=self.workshop,
             warn=_fail,
         )

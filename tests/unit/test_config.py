@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import tempfile
+from datetime import date
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -94,7 +96,13 @@ def test_defaults(tmp_path: Path) -> None:
         "hosts": {},
         "deny": (),
         "network": {"interfaces": (), "device": "lo", "take_over": {}, "syn_rate": None},
-        "tokens": {"key_file": None},
+        "tokens": {
+            "key_file": None,
+            "workload_key_file": None,
+            "any_network": False,
+            "revoked": (),
+            "old_workload_tokens_until": date(2027, 6, 1),
+        },
         "audit": {"file": "-", "journal": False},
         "admin": {"address": None, "socket": None, "callers": (), "hosts": ()},
         "limits": {
@@ -130,7 +138,7 @@ def test_defaults(tmp_path: Path) -> None:
     }
     assert configuration.accounts == {}
     assert configuration.secret_key is None
-    assert configuration.token_keys == ()
+    assert configuration.token_keys == configuration.workload_token_keys == ()
     assert configuration.people_secret is None
 
 
@@ -342,6 +350,33 @@ def test_token_key_files_that_can_not_be_used(tmp_path: Path, content: str, mode
     path = _write(tmp_path / "a.yaml", f"{LEAST}tokens:\n  key_file: {file}\n")
     (fault,) = read_configuration(path, {}).faults
     assert str(fault) == f"{path}:6: tokens.key_file: {text.format(file=file)}"
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "text"), [("short", 0o600, "{file}: line 1 is"), (KEY, 0o604, "{file} has")]
+)
+def test_workload_key_files_that_can_not_be_used(tmp_path: Path, content: str, mode: int, text: str) -> None:
+    """The file is read as `key_file` is."""
+    file = _write(tmp_path / "keys", content, mode)
+    path = _write(tmp_path / "a.yaml", f"{LEAST}tokens:\n  workload_key_file: {file}\n")
+    (fault,) = read_configuration(path, {}).faults
+    assert str(fault).startswith(f"{path}:6: tokens.workload_key_file: {text.format(file=file)}")
+
+
+def test_one_key_for_two_purposes(tmp_path: Path) -> None:
+    """A key of both files is a fault, wherever it stands in them; other keys are none."""
+    other = base64.b64encode(b"o" * 32).decode()
+    first = _write(tmp_path / "first", f"{KEY.strip()}\n{other}\n")
+    second = _write(tmp_path / "second", f"{other}\n")
+    tokens = f"tokens:\n  key_file: {first}\n  workload_key_file: {second}\n"
+    path = _write(tmp_path / "a.yaml", LEAST + tokens)
+    (fault,) = read_configuration(path, {}).faults
+    assert str(fault).startswith(f"{path}:7: tokens.workload_key_file: has a key of tokens.key_file")
+    first.write_text(KEY)
+    configuration = read_configuration(path, {}).configuration
+    assert configuration is not None
+    assert configuration.workload_token_keys == (b"o" * 32,)
+    assert configuration.token_keys == (bytes(range(32)),)
 
 
 def test_a_secret_key_file_that_can_not_be_used(tmp_path: Path) -> None:

@@ -365,6 +365,17 @@ admin:
 limits: {connections: 0, requests_per_second: many}   #! limits.connections: must be 1 or more #! limits.requests_per_second: must be a whole number
 log: {level: loud}              #! log.level: must be 'debug', 'info', 'warning' or 'error'
 """,
+    "workloads' tokens": """
+tokens:
+  workload_key_file: /nowhere/k   #! tokens.workload_key_file: /nowhere/k can't be read: No such file or directory
+  any_network: 7                  #! tokens.any_network: must be true or false
+  revoked:
+    - 0123456789abcdef
+    - 0123456789abcde             #! tokens.revoked[1]: must be the 16 hex digits that follow `imds-proxy-workload2-` in a token
+    - 0123456789ABCDEF            #! tokens.revoked[2]: must be the 16 hex digits that follow `imds-proxy-workload2-` in a token
+    - 1234567890123456
+  old_workload_tokens_until: 20270601   #! tokens.old_workload_tokens_until: '20270601' is not a day such as 2027-06-01
+""",
     "rates of new connections and handshakes": """
 limits:
   new_connections_per_second: 0          #! limits.new_connections_per_second: must be 1 or more

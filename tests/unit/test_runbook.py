@@ -30,6 +30,8 @@ OUR_TEXTS = (
     "it is configured, but systemd did not pass it",
     "unknown key; known here:",
     "tokens.key_file is not set: tokens end with this process",
+    "tokens.workload_key_file is not set: workloads' tokens end with this process",
+    "is of the old kind",
     "no listener lets this address in",
     "is link-local",
     "no PTR record",

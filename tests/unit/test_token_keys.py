@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from imds_proxy.errors import ConfigurationError
-from imds_proxy.token_keys import own_token_keys, passing_token_key
+from imds_proxy.token_keys import (
+    WORKLOAD_KEY_FILE,
+    check_keys_differ,
+    own_token_keys,
+    passing_token_key,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +34,20 @@ def test_the_first_start(tmp_path: Path) -> None:
     assert first == (b64decode(file.read_bytes()),)
     assert len(first[0]) == 32
     assert own_token_keys({"STATE_DIRECTORY": str(tmp_path)}) == first
+
+
+def test_the_key_of_workloads_tokens(tmp_path: Path) -> None:
+    """It has a file of its own, made as the other one, with another key."""
+    environ = {"STATE_DIRECTORY": str(tmp_path)}
+    first, second = own_token_keys(environ), own_token_keys(environ, WORKLOAD_KEY_FILE)
+    file = tmp_path / "workload-token.key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert second == (b64decode(file.read_bytes()),)
+    assert first is not None
+    assert first != second
+    check_keys_differ(first, second)
+    with pytest.raises(ConfigurationError, match=r"tokens\.workload_key_file"):
+        check_keys_differ(first, (*second, *first))
 
 
 def test_several_folders(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime, time, timedelta
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from imds_proxy.workload_tokens import Claims, WorkloadTokens
-from tests.standins.site_thread import TOKEN_KEYS
+from imds_proxy.workload_tokens import Claims, WorkloadTokens, id_of
+from tests.standins.old_tokens import issue_old_token
+from tests.standins.site_thread import TOKEN_KEYS, WORKLOAD_TOKEN_KEYS
 from tests.web.machines import (
     ACCOUNT,
     BAR,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from tests.web.conftest import StartSite
 
 PATH = "/v1/credentials"
+LOOPBACK = (ip_network("127.0.0.0/8"),)
 SECRET = "a-secret-of-the-workload-web"
 WEB = "web.pods.example"
 
@@ -84,9 +87,9 @@ def ask(
 
 
 def mint(site: RunningSite, *, name: str = WEB, life: int = 60, networks: tuple[Any, ...] = ()) -> str:
-    """Return a token under the site's own keys."""
+    """Return a token under the site's own keys, good from loopback unless `networks` say otherwise."""
     end = int(site.clock.read_wall()) + life
-    return WorkloadTokens(TOKEN_KEYS).issue(Claims(name, networks, end))
+    return WorkloadTokens(WORKLOAD_TOKEN_KEYS).issue(Claims(name, networks or LOOPBACK, end))
 
 
 def assert_error(answer: WireAnswer, status: int, code: str) -> None:
@@ -226,16 +229,94 @@ def test_two_tokens(site: RunningSite, sts: LittleSts) -> None:
 
 
 def test_tokens_that_are_not_good(site: RunningSite, sts: LittleSts) -> None:
-    """A token that has ended, one for another network, one of another key, an IMDS token: 401."""
-    foreign = WorkloadTokens([b"o" * 32]).issue(Claims(WEB, (), int(site.clock.read_wall()) + 60))
+    """A token that has ended, one for another network, one of another key, one of the key of IMDS tokens, an
+    IMDS token: 401.
+    """
+    foreign = WorkloadTokens([b"o" * 32]).issue(Claims(WEB, LOOPBACK, int(site.clock.read_wall()) + 60))
     imds = site.do(lambda: site.site.tokens.issue(ip_address(FOO), 60, site.clock.read_wall()))
+    shared = WorkloadTokens(TOKEN_KEYS).issue(Claims(WEB, LOOPBACK, int(site.clock.read_wall()) + 600))
     ended = mint(site, life=60)
     elsewhere = mint(site, networks=(ip_network(f"{BAR}/32"),))
     site.clock.ahead += 61
-    for token in (foreign, imds, ended, elsewhere):
+    for token in (foreign, shared, imds, ended, elsewhere):
         assert_error(ask(site, token=token), 401, "Unauthorized")
     assert_nobody_was_asked(site, sts)
     assert ask(site, token=mint(site, networks=(ip_network(f"{BAR}/32"),)), source=BAR).status == 200
+
+
+def test_a_token_that_was_taken_back(
+    start_site: StartSite, folder: Path, sts: LittleSts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An id in `tokens.revoked` ends its token at the reload, on an open connection too, and it alone."""
+    site = start_site(listen=[listener(folder)])
+    taken_back, kept = mint(site), mint(site)
+    assert [ask(site, token=token).status for token in (taken_back, kept)] == [200, 200]
+    caller = site.caller(FOO)
+    with caller.connected() as connection:
+        request = caller.render("GET", PATH, ("Authorization", taken_back))
+        connection.send(request)
+        assert connection.read_answer().status == 200
+        site.replace(site_settings(sts, listen=[listener(folder)], tokens={"revoked": [id_of(taken_back)]}))
+        records, calls = len(site.audit_records()), len(sts.calls)
+        connection.send(request)
+        assert_error(connection.read_answer(), 401, "Unauthorized")
+    assert_error(ask(site, token=taken_back, source=BAR), 401, "Unauthorized")
+    assert (len(site.audit_records()), len(sts.calls)) == (records, calls)
+    assert site.do(lambda: sum(broker.size for broker in site.site.brokers.values())) == 0
+    assert site.metrics.refusals.counts["revoked_token",] == 2
+    assert ask(site, token=kept).status == 200
+    assert taken_back not in caplog.text
+
+
+def test_tokens_from_anywhere(start_site: StartSite, folder: Path, sts: LittleSts) -> None:
+    """One that says no network counts only with `tokens.any_network`."""
+    site = start_site(listen=[listener(folder)])
+    claims = Claims(WEB, (), int(site.clock.read_wall()) + 60)
+    token = WorkloadTokens(WORKLOAD_TOKEN_KEYS, any_network=True).issue(claims)
+    assert_error(ask(site, token=token), 401, "Unauthorized")
+    assert_nobody_was_asked(site, sts)
+    site.replace(site_settings(sts, listen=[listener(folder)], tokens={"any_network": "true"}))
+    assert ask(site, token=token).status == 200
+
+
+def test_tokens_of_the_old_kind(
+    start_site: StartSite, folder: Path, sts: LittleSts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They count until the day that the settings name. Each is counted, its workload named once an hour."""
+    wall = datetime.now(UTC)
+    day = datetime.combine(wall.date() + timedelta(days=1), time(), UTC)
+    site = start_site(listen=[listener(folder)], tokens={"old_workload_tokens_until": f"{day:%Y-%m-%d}"})
+    site.clock.freeze()
+    claims = Claims(WEB, (), int(day.timestamp()) + 86400)
+    token = issue_old_token(TOKEN_KEYS[0], claims)
+
+    def seen() -> tuple[int, int]:
+        warnings = caplog.text.count(f"the token of {WEB}, shown from {FOO}, is of the old kind")
+        return warnings, site.metrics.old_workload_tokens.counts[()]
+
+    assert ask(site, token=issue_old_token(WORKLOAD_TOKEN_KEYS[0], claims)).status == 401
+    assert_nobody_was_asked(site, sts)
+    assert [ask(site, token=token).status for _ in range(3)] == [200, 200, 200]
+    assert seen() == (1, 3)
+    site.clock.ahead = 3601
+    site.clock.freeze_wall(wall.timestamp() - 3601)  # an hour later, and no later by the calendar
+    assert ask(site, token=token).status == 200
+    assert seen() == (2, 4)
+    calls = len(sts.calls)
+    site.clock.freeze_wall(day.timestamp() - 3601)
+    assert_error(ask(site, token=token), 401, "Unauthorized")
+    assert (seen(), len(sts.calls)) == ((2, 4), calls)
+    assert token not in caplog.text
+
+
+def test_a_past_day_ends_old_tokens_at_once(start_site: StartSite, folder: Path, sts: LittleSts) -> None:
+    """Who fears for the shared key names a day that is over."""
+    site = start_site(listen=[listener(folder)], tokens={"old_workload_tokens_until": "2026-01-01"})
+    end = int(site.clock.read_wall()) + 86400
+    assert_error(
+        ask(site, token=issue_old_token(TOKEN_KEYS[0], Claims(WEB, LOOPBACK, end))), 401, "Unauthorized"
+    )
+    assert_nobody_was_asked(site, sts)
 
 
 def test_who_is_let_in(site: RunningSite, sts: LittleSts) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 import sys
 from contextlib import ExitStack, suppress
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ from tests.standins.answer_stream import split_answers
 from tests.standins.authority import Authority
 from tests.standins.little_sts import LittleSts, running_little_sts
 from tests.standins.people_wire import PeopleCaller
-from tests.standins.site_thread import TOKEN_KEYS, RunningSite, running_site
+from tests.standins.site_thread import TOKEN_KEYS, WORKLOAD_TOKEN_KEYS, RunningSite, running_site
 from tests.standins.wire import LIFE_HEADER, TOKEN_PATH
 from tests.web.container_questions import container_questions
 from tests.web.machines import (
@@ -84,8 +85,9 @@ class World:
             for source, role in ROLES.items()
         }
 
-        claims = Claims(WORKLOAD, (), int(site.clock.read_wall()) + 86_400)
-        self.container_tokens = (SECRET, WorkloadTokens(TOKEN_KEYS).issue(claims))
+        networks = (ip_network("127.0.0.0/8"), ip_network("::1"))
+        claims = Claims(WORKLOAD, networks, int(site.clock.read_wall()) + 86_400)
+        self.container_tokens = (SECRET, WorkloadTokens(WORKLOAD_TOKEN_KEYS).issue(claims))
 
     def caller(self, source: str, number: int) -> WireCaller:
         """Return a caller of a listener."""

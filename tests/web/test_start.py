@@ -147,6 +147,29 @@ def test_a_key_for_this_process(sts: LittleSts, tmp_path: Path) -> None:
         assert caller_of(daemon).get("/", token).status == 401
 
 
+def test_the_keys_of_workloads_tokens(sts: LittleSts, tmp_path: Path) -> None:
+    """The state directory has two keys. The key of IMDS tokens for workloads' tokens as well is a fault, and
+    so it is where the settings name the file of one. Without a place for it there is a warning of its own.
+    """
+    listen = [{"address": "127.0.0.1:0", "container": {}}]
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    environment = {"STATE_DIRECTORY": str(state)}
+    with running_daemon(site_settings(sts, listen=listen), tmp_path, environment=environment) as daemon:
+        assert "end with this process" not in daemon.log
+    keys = [(state / name).read_text() for name in ("token.key", "workload-token.key")]
+    assert keys[0] != keys[1]
+    tokens = {"workload_key_file": str(state / "token.key")}
+    file = write_settings(site_settings(sts, listen=listen, tokens=tokens), tmp_path / "a.yaml")
+    refused = run_command("serve", "--config", file, environment=environment)
+    assert refused.returncode == 2
+    assert "is one of workloads' tokens too" in refused.stderr
+    with running_daemon(site_settings(sts, listen=listen), tmp_path, name="without") as daemon:
+        assert "warning: tokens.workload_key_file is not set: workloads' tokens end" in daemon.log
+    with running_daemon(site_settings(sts), tmp_path, name="machines") as daemon:
+        assert "tokens.workload_key_file" not in daemon.log
+
+
 def test_a_shared_key(sts: LittleSts, tmp_path: Path) -> None:
     """Two daemons with one key file take each other's tokens, from the address they were given to alone."""
     key = tmp_path / "token.key"

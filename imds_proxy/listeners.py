@@ -118,23 +118,24 @@ class Listeners:
             announce(f"listening {bound_address(bound.sock)}")
 
     def hand_over(self, site: Site, settings: Settings) -> None:
-        """Put another site behind the open sockets. One whose address is gone keeps its own settings."""
+        """Put another site behind the open sockets. One whose address is gone lets nobody in from now on."""
         left = list(_all_of(settings))
         needs = f"needs another socket unit: {ADVICE}" if self._is_activated else "needs a restart"
         for one in self._open:
             # Several may have the same address with port 0: then it goes by their order.
             listen = next((each for each in left if _place_of(each) == _place_of(one.listen)), None)
             if listen is None:
-                listen = one.listen
-                _log.warning("%s is no longer configured: %s", _name_of(listen), needs)
-            else:
-                left.remove(listen)
-                _take_settings_of_tls(one, listen)
+                one.listener.shut_out()
+                _log.warning(
+                    "%s is no longer configured and lets nobody in: closing its socket %s",
+                    _name_of(one.listen),
+                    needs,
+                )
+                continue
+            left.remove(listen)
+            _take_settings_of_tls(one, listen)
             one.listen = listen
-            try:
-                one.listener.service = site.service_for(listen)
-            except KeyError:
-                one.listener.service = one.listener.service.closed()
+            one.listener.service = site.service_for(listen)
         for listen in left:
             _log.warning("%s is not open yet: %s", _name_of(listen), needs)
 

@@ -97,7 +97,9 @@ class Server:
         """By the warning that a key will not be kept."""
         self._given_warnings: set[str] = set()
         self._is_workload_key_kept = True
-        self._admin: AdminSettings | None = None
+        self._admin: AdminSettings
+        self._bound_admin: AdminSettings
+        """The settings with which the admin sockets were opened."""
         self._admin_listeners: list[Listener] = []
         self._admin_servers: list[asyncio.Server] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -132,7 +134,7 @@ class Server:
         sockets = bind(settings, self._passed)
         admin = open_listener(settings.admin.address) if settings.admin.address else None
         admin_socket = open_unix_listener(settings.admin.socket) if settings.admin.socket else None
-        self._admin = settings.admin
+        self._admin = self._bound_admin = settings.admin
         self._workshop = Workshop(
             cache=CredentialCache(self._clock, on_renewal_refused=self._note_refused_renewal),
             sts_threads=StsThreads(),
@@ -226,7 +228,6 @@ class Server:
                 ("POST", "/forget"): ForgetDesk(self._memory).answer,
                 ("GET", "/own-key"): health_desk.answer,
             }
-        assert self._admin is not None
         return AdminService(admin_guard(self._admin), views, limits)
 
     async def _load_boto3(self, site: Site) -> None:
@@ -298,13 +299,17 @@ class Server:
         self._supervisor.ready(self._status())
 
     def _take_admin(self, admin: AdminSettings) -> None:
-        assert self._admin is not None
-        if (admin.address, admin.socket) != (self._admin.address, self._admin.socket):
-            _log.warning("admin: the addresses have changed: needs a restart")
-            return
+        """Take over who may ask for admin pages. A listener whose address has changed lets nobody in."""
         self._admin = admin
+        bound = self._bound_admin
+        if (admin.address, admin.socket) != (bound.address, bound.socket):
+            _log.warning("admin: the addresses have changed: needs a restart; the old ones let nobody in")
         for listener in self._admin_listeners:
-            listener.service = self._admin_service(listener.open.limits, is_local=listener.is_local)
+            is_same = admin.socket == bound.socket if listener.is_local else admin.address == bound.address
+            if is_same:
+                listener.service = self._admin_service(listener.open.limits, is_local=listener.is_local)
+            else:
+                listener.shut_out()
 
     async def _explain(self, address: IPAddress, workload: str | None, *, assumes: bool) -> Explanation:
         decisions = self._site.decisions

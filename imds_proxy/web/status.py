@@ -68,15 +68,20 @@ class AdminService:
     def __init__(self, guard: Guard, views: Mapping[tuple[str, str], View], limits: CallerLimits) -> None:
         """`guard` is for an address; whoever may open the socket may ask there."""
         self.guard = guard
+        self.is_open = True
         self._views = views
         self._limits = limits
 
     def closed(self) -> AdminService:
         """Return the same service with nobody let in."""
-        return AdminService(Guard((), (), frozenset()), self._views, self._limits)
+        service = AdminService(Guard((), (), frozenset()), self._views, self._limits)
+        service.is_open = False
+        return service
 
     def admits(self, connection: Connection) -> bool:
         """Tell whether the peer of a connection may talk to the listener at all."""
+        if not self.is_open:
+            return False
         peer = connection.peer
         return connection.is_local or (peer is not None and self.guard.admits_peer(peer))
 

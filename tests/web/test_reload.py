@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import ssl
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.standins.authority import Authority
+from tests.standins.aws_process import Aws
 from tests.standins.commands import run_command
-from tests.standins.daemon import running_daemon, write_settings
+from tests.standins.daemon import running_daemon, settings_for, write_settings
 from tests.standins.little_sts import running_little_sts
-from tests.standins.wire import PATIENCE, ROLES_PATH, TOKEN_HEADER
+from tests.standins.people_wire import PeopleCaller
+from tests.standins.wire import PATIENCE, ROLES_PATH, TOKEN_HEADER, WireCaller
 from tests.web.machines import (
     BAR,
     BAR_ROLE,
@@ -173,19 +180,160 @@ def test_an_audit_file_that_cannot_be_written(running: Reloading, tmp_path: Path
 
 def test_changed_addresses(running: Reloading) -> None:
     """An address that is new or gone needs a restart, and the log says so for each; the one that is gone
-    keeps its own settings, the one that stays takes the new ones.
+    lets nobody in, the one that stays takes the new settings.
     """
     stays = {"address": "127.0.0.1:0", "imds_v1": True}
     running.reload(listen=[stays, {"address": "127.0.0.1:9"}], admin={"address": "127.0.0.1:10"})
     warnings = [line for line in running.new_log.splitlines() if "needs a restart" in line]
     assert len(warnings) == 3
     assert "warning: listen: 127.0.0.1:9 is not open yet: needs a restart" in warnings
-    assert "warning: listen: 127.0.0.1:0 is no longer configured: needs a restart" in warnings
+    gone = "is no longer configured and lets nobody in: closing its socket needs a restart"
+    assert f"warning: listen: 127.0.0.1:0 {gone}" in warnings
     assert any(line.startswith("warning: admin") for line in warnings)
     assert caller_of(running.daemon, listener=V2).get(REGION).status == 200  # IMDSv1 is on here now
-    assert caller_of(running.daemon, listener=V1).get(REGION).status == 200  # and still is here
+    assert caller_of(running.daemon, listener=V1).get(REGION).status == 403
     assert caller_of(running.daemon, OUTSIDE, V2).put_token("60").status == 200
     assert caller_of(running.daemon, OUTSIDE, V1).put_token("60").status == 403
+    running.reload()
+    assert caller_of(running.daemon, listener=V1).get(REGION).status == 200
+
+
+def test_a_callers_list_that_is_shorter(running: Reloading) -> None:
+    """It holds on connections that are open, too: 403, and nobody is asked upstream."""
+    bar = caller_of(running.daemon, BAR, V1)
+    with bar.connected() as asked, bar.connected() as silent:
+        asked.send(bar.render("GET", REGION))
+        assert asked.read_answer().status == 200
+        calls = len(running.sts.calls)
+        running.reload(listen=[SECTIONS["listen"][0], {**SECTIONS["listen"][1], "callers": [f"{FOO}/32"]}])
+        for connection in (asked, silent):
+            connection.send(bar.render("GET", ROLES_PATH + BAR_ROLE))
+            assert connection.read_answer().status == 403
+            assert connection.read_to_end() == b""
+    assert len(running.sts.calls) == calls
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_listeners_that_are_taken_out(loop: str, sts: LittleSts, tmp_path: Path) -> None:
+    """At the reload everybody is out, on listeners for machines and for people, on sockets of all kinds: no
+    connection gets another answer, not even one that waits for it, and new ones get 403. AWS is not asked.
+    A listener that is put back lets callers in again, without a restart.
+    """
+    taken_out = Doors(tmp_path)
+    everything = site_settings(sts, **taken_out.sections)
+    environment = {"IMDS_PROXY_EVENT_LOOP": loop}
+    with running_daemon(everything, tmp_path, environment=environment) as daemon, ExitStack() as stack:
+        reloading = Reloading(daemon, sts, tmp_path / "imds-proxy.yaml")
+        callers = taken_out.callers(daemon)
+        assert [caller.get(path).status for caller, path in callers] == [200] * 4
+        used, silent = ([stack.enter_context(caller.connected()) for caller, _ in callers] for _ in range(2))
+        for connection, (caller, path) in zip(used, callers, strict=True):
+            connection.send(caller.render("GET", path, *getattr(caller, "headers", ())))
+            assert connection.read_answer().status == 200
+        shaking_hands = stack.enter_context(socket.create_connection(callers[1][0].server, PATIENCE))
+        sts.hold()
+        bar = caller_of(daemon, BAR, 1)
+        waiting = stack.enter_context(bar.connected())
+        calls = len(sts.calls)
+        waiting.send(bar.render("GET", ROLES_PATH + BAR_ROLE))
+        deadline = time.monotonic() + PATIENCE
+        while len(sts.calls) == calls:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        machines = {"machines": taken_out.sections["providers"]["machines"]}
+        left = {"listen": taken_out.sections["listen"][:1], "providers": machines}
+        write_settings(site_settings(sts, **left), reloading.file)
+        assert reloading.signal_and_await() == "configuration reloaded"
+        assert [connection.read_to_end() for connection in (*used, *silent, waiting)] == [b""] * 9
+        assert shaking_hands.recv(1) == b""
+        sts.release()
+        calls = len(sts.calls)
+        assert [caller.get(path).status for caller, path in callers] == [403] * 4
+        assert bar.get(ROLES_PATH + BAR_ROLE).status == 403
+        assert len(sts.calls) == calls
+        assert caller_of(daemon).get(REGION).status == 200
+        assert daemon.log.count("is no longer configured and lets nobody in") == 4
+        write_settings(everything, reloading.file)
+        assert reloading.signal_and_await() == "configuration reloaded"
+        assert [caller.get(path).status for caller, path in callers] == [200] * 4
+
+
+class Doors:
+    """A listener that stays, and four others: HTTP, HTTPS, people's address and people's unix socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self._authority = Authority(folder)
+        server = self._authority.issue("server")
+        server.key.chmod(0o600)
+        self._socket = folder / "people.sock"
+        secret = folder / "secret"
+        secret.touch(mode=0o600)
+        secret.write_text("the-proxy's-own-secret\n")
+        machines = {"address": "127.0.0.1:0", "imds_v1": True, "provider": "machines"}
+        tls = {"certificate": str(server.certificate), "key": str(server.key)}
+        trusted = ["127.0.0.1", str(os.getuid())]
+        identity = {"header": "X-Remote-User", "trusted": trusted, "secret_file": str(secret)}
+        groups = {"main-admin": ["alice"]}
+        self.sections: dict[str, Any] = {
+            "listen": [machines, machines, {**machines, "tls": tls}],
+            "people": {
+                "listen": [{"address": "127.0.0.1:0"}, {"unix": str(self._socket)}],
+                "provider": "people",
+                "identity": identity,
+            },
+            "providers": {
+                "machines": settings_for(Aws("http://127.0.0.1:1", "x", "y"))["providers"]["machines"],
+                "people": {
+                    "type": "by_groups",
+                    "regex": "(?P<account>[^-]+)-(?P<role>.+)",
+                    "groups": groups,
+                },
+            },
+        }
+
+    def callers(self, daemon: Daemon) -> list[tuple[WireCaller, str]]:
+        """Return a caller of each of the four with a path that it may ask for."""
+        ports = [int(address.rpartition(":")[2]) for address in daemon.addresses[1:4]]
+        headers = (("X-Imds-Proxy-Secret", "the-proxy's-own-secret"), ("X-Remote-User", "alice"))
+        tls = ssl.create_default_context(cafile=str(self._authority.certificate))
+        return [
+            (WireCaller(("127.0.0.1", ports[0])), REGION),
+            (PeopleCaller(("127.0.0.1", ports[1]), tls=tls), REGION),
+            (PeopleCaller(("127.0.0.1", ports[2]), headers=headers), "/account"),
+            (PeopleCaller(("localhost", 0), headers=headers[1:], socket_path=self._socket), "/account"),
+        ]
+
+
+def test_an_admin_address_that_is_taken_out(sts: LittleSts, tmp_path: Path) -> None:
+    """Another admin address, or another socket, needs a restart; the one that is open lets nobody in, on a
+    connection that is open neither. What stays takes its new callers.
+    """
+    place = tmp_path / "admin.sock"
+    admin = {"address": "127.0.0.1:0", "socket": str(place)}
+    settings = {"listen": LISTENERS[:1]}
+    with running_daemon(site_settings(sts, **settings, admin=admin), tmp_path) as daemon:
+        reloading = Reloading(daemon, sts, tmp_path / "imds-proxy.yaml")
+        port = int(daemon.admin_url.rpartition(":")[2])
+        address = WireCaller(("127.0.0.1", port))
+        local = PeopleCaller(("localhost", 0), socket_path=place)
+
+        def reload(**changed: object) -> list[int]:
+            write_settings(site_settings(sts, **settings, admin={**admin, **changed}), reloading.file)
+            assert reloading.signal_and_await() == "configuration reloaded"
+            return [caller.get("/healthz").status for caller in (address, local)]
+
+        with address.connected() as over_address, local.connected() as over_socket:
+            for connection in (over_address, over_socket):
+                connection.send(address.render("GET", "/healthz"))
+                assert connection.read_answer().status == 200
+            assert reload(address="127.0.0.1:10") == [403, 200]
+            assert over_address.read_to_end() == b""
+            assert reload(socket=str(tmp_path / "other.sock")) == [200, 403]
+            assert over_socket.read_to_end() == b""
+        assert reload(address="127.0.0.1:10", callers=["127.0.0.9/32"]) == [403, 200]
+        assert reload(callers=["127.0.0.9/32"]) == [403, 200]
+        assert reload() == [200, 200]
+        assert daemon.log.count("warning: admin: the addresses have changed") == 3
 
 
 def test_requests_under_way(running: Reloading) -> None:

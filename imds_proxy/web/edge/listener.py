@@ -39,6 +39,12 @@ class Listener:
         assert connection.transport is not None
         return self._handlers.lend(connection, connection.transport)
 
+    def shut_out(self) -> None:
+        """Let nobody in any more, and end all connections at once, whatever is being answered on them."""
+        self.service = self.service.closed()
+        for connection in list(self.connections):
+            connection.hang_up()
+
     def end_idle(self) -> None:
         """End the connections on which nobody waits for an answer."""
         for connection in list(self.connections):

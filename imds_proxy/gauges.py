@@ -25,7 +25,11 @@ _PREFIX = "imds_proxy_"
 
 
 def register_gauges(
-    workshop: Workshop, current_site: Callable[[], Site], count_connections: Callable[[], int]
+    workshop: Workshop,
+    current_site: Callable[[], Site],
+    *,
+    count_connections: Callable[[], int],
+    crl_end: Callable[[], float | None],
 ) -> None:
     """Add the gauges to the workshop's metrics. The site is asked for anew each time: reloads replace it.
 
@@ -40,8 +44,10 @@ def register_gauges(
         return current_site().decisions.sts.own_key_trouble is not None
 
     def time_left(*, is_wanted: bool) -> float:
-        expiry = cache.soonest_expiry(is_wanted=is_wanted)
-        return float("nan") if expiry is None else expiry - workshop.clock.wall()
+        return until(cache.soonest_expiry(is_wanted=is_wanted))
+
+    def until(end: float | None) -> float:
+        return float("nan") if end is None else end - workshop.clock.wall()
 
     gauges += [
         _one("credentials_held", "Role sessions in the cache.", lambda: cache.size),
@@ -57,6 +63,11 @@ def register_gauges(
             "soonest_wanted_expiry_seconds",
             "Time until the first credentials end that are still asked for.",
             lambda: time_left(is_wanted=True),
+        ),
+        _one(
+            "client_crl_seconds",
+            "Time until the first CRL for client certificates ends.",
+            lambda: until(crl_end()),
         ),
         _one("lookup_flights", "Look-ups of names under way or waiting.", lookup_flights),
         _by("cache", "cache_entries", "What is remembered.", lambda: _cache_sizes(workshop, current_site())),

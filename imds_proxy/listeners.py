@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from imds_proxy.activation import ADVICE
+from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.config import ListenSettings, PeopleListenSettings
 from imds_proxy.daemon_threads import DaemonThreads
 from imds_proxy.errors import OverloadError
@@ -74,6 +75,8 @@ class _Open:
     is_passed: bool
     told: str | None = None
     """What was said last of a certificate that could not be taken."""
+    told_crl_end: float | None = None
+    """The end of a CRL that was said last to be over."""
 
 
 def bind(settings: Settings, passed: PassedSockets | None = None) -> list[Bound]:
@@ -106,6 +109,12 @@ class Listeners:
     def connections(self) -> int:
         """How many connections are open."""
         return sum(len(one.listener.connections) for one in self._open)
+
+    @property
+    def crl_end(self) -> float | None:
+        """When the first CRL ends, seconds UTC since 1970; None without one."""
+        ends = [one.listener.crl_end for one in self._open if one.listener.crl_end is not None]
+        return min(ends, default=None)
 
     async def start(self, sockets: list[Bound], site: Site) -> None:
         """Let the site answer on the sockets, and say so on stderr for each."""
@@ -158,6 +167,7 @@ class Listeners:
                 else:
                     if one.certificate is certificate:  # no reload was faster
                         _take_certificate(one, found)
+                _warn_of_crl(one)
 
     async def stop_accepting(self) -> None:
         """Take in what waits in the kernel's line, and nothing more. Every answer ends its connection now.
@@ -203,7 +213,10 @@ async def _let_the_accepted_in() -> None:
 
 def listener_of(bound: Bound, service: Service, open_connections: OpenConnections) -> Listener:
     """Return the listener of a socket that is bound, with the service behind it."""
-    return Listener(service, open_connections, is_local=bound.sock.family == socket.AF_UNIX)
+    listener = Listener(service, open_connections, is_local=bound.sock.family == socket.AF_UNIX)
+    if bound.certificate is not None:
+        listener.crl_end = bound.certificate.crl_end
+    return listener
 
 
 async def open_server(listener: Listener, bound: Bound) -> asyncio.Server | TLSServer:
@@ -292,9 +305,21 @@ def _take_certificate(one: _Open, certificate: Certificate) -> None:
     if certificate is one.certificate:
         return
     assert isinstance(one.server, TLSServer)
-    one.certificate = certificate
+    before, one.certificate = one.certificate, certificate
     one.server.context = certificate.context
+    one.listener.crl_end = certificate.crl_end
     _log.info("%s: the certificate has changed", _name_of(one.listen))
+    if before is not None and before.clients != certificate.clients:
+        one.listener.distrust_certificates()
+        text = "client_ca or crl has changed: connections with a client certificate end"
+        _log.info("%s: %s", _name_of(one.listen), text)
+
+
+def _warn_of_crl(one: _Open) -> None:
+    end = one.listener.crl_end
+    if end is not None and end <= SYSTEM_CLOCK.wall() and end != one.told_crl_end:
+        one.told_crl_end = end
+        _log.warning("%s: tls.crl has ended: no client certificate counts", _name_of(one.listen))
 
 
 def _keep_certificate(one: _Open, why: str) -> None:

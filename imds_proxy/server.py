@@ -151,7 +151,12 @@ class Server:
         self._site = self._build_site(loaded)
         self._metrics.configured_at = self._clock.wall()
         self._listeners = Listeners(self._workshop.connections)
-        register_gauges(self._workshop, lambda: self._site, lambda: self._listeners.connections)
+        register_gauges(
+            self._workshop,
+            lambda: self._site,
+            count_connections=lambda: self._listeners.connections,
+            crl_end=lambda: self._listeners.crl_end,
+        )
         await self._listeners.start(sockets, self._site)
         await self._open_admin(admin, admin_socket)
         self._is_serving = True

@@ -6,8 +6,9 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imds_proxy.certificate_ends import read_crl_end
 from imds_proxy.config import TLSSettings
-from imds_proxy.config.tls_files import NAMES, find_faults
+from imds_proxy.config.tls_files import NAMES, OF_CLIENTS, find_faults
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,10 @@ class Certificate:
     settings: CertificateSettings
     context: ssl.SSLContext
     state: State
+    clients: tuple[object, ...]
+    """What decides which client certificates count: the files that are named for them, and their state."""
+    crl_end: float | None
+    """When the first CRL ends, seconds UTC since 1970; from then on no client certificate counts."""
 
     def is_current(self) -> bool:
         """Tell whether the files are still those that were read: whatever a link leads to, by its inode,
@@ -46,9 +51,13 @@ def read_certificate(settings: CertificateSettings) -> Certificate:
         raise CertificateError(text)
     try:
         context = _context(settings)
+        crl = getattr(settings, "crl", None)
+        crl_end = None if crl is None else read_crl_end(crl.read_text("ascii", "replace"))
     except (OSError, ValueError) as error:  # another file than the one that was checked
         raise CertificateError(f"{settings.certificate}: {error}") from error
-    return Certificate(settings, context, state)
+    files = {name: file for name, file in _files_of(settings).items() if name in OF_CLIENTS}
+    clients = tuple(zip(files.items(), state[-len(files) :], strict=True)) if files else ()
+    return Certificate(settings, context, state, clients, crl_end)
 
 
 def _context(settings: CertificateSettings) -> ssl.SSLContext:
@@ -63,6 +72,10 @@ def _context(settings: CertificateSettings) -> ssl.SSLContext:
     if isinstance(settings, TLSSettings) and settings.client_ca is not None:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_verify_locations(settings.client_ca)
+        if settings.crl is not None:
+            # Of the whole chain: an authority in between may have been revoked as well.
+            context.load_verify_locations(settings.crl)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
     return context
 
 

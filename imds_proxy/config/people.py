@@ -27,6 +27,10 @@ class TLSSettings(CertificateSettings):
         default=None,
         description="PEM file of the authorities whose client certificates prove a trusted proxy.",
     )
+    crl: fields.FilePath | None = Field(
+        default=None,
+        description="PEM file of those authorities' CRLs: client certificates that were revoked.",
+    )
 
 
 class PeopleListenSettings(Section):

@@ -89,6 +89,9 @@ def _check_tls(source: Source, path: KeyPath) -> Iterator[Fault]:
     client_ca = (*path, "tls", "client_ca")
     if source.value(client_ca) is not None and "header" not in _map_at(source, IDENTITY):
         yield source.fault(client_ca, "is for proxies that send identity.header, and there is none")
+    crl = (*path, "tls", "crl")
+    if source.value(crl) is not None and source.value(client_ca) is None:
+        yield source.fault(crl, "needs client_ca beside it: the authorities whose certificates it revokes")
 
 
 def _check_sockets(source: Source) -> Iterator[Fault]:

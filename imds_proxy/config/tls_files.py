@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from imds_proxy.yaml_nodes import KeyPath
     from imds_proxy.yaml_source import Source
 
-NAMES = ("certificate", "key", "client_ca")
-"""The settings that name the files; an authority for client certificates is not everywhere."""
+OF_CLIENTS = ("client_ca", "crl")
+"""The settings that name the files for client certificates, which are not everywhere."""
+
+NAMES = ("certificate", "key", *OF_CLIENTS)
+"""The settings that name the files."""
 
 
 def check(source: Source, path: KeyPath) -> Iterator[Fault]:
@@ -33,14 +36,12 @@ def find_faults(named: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
     for name, file in named.items():
         try:
             files.check_readable(file, is_secret=name == "key")
-            if name != "key":
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(file)
+            if name != "key" and (text := _fault_of_pem(name, file)) is not None:
+                unusable.add(name)
+                yield name, text
         except files.FileError as error:
             unusable.add(name)
             yield name, str(error)
-        except ssl.SSLError:
-            unusable.add(name)
-            yield name, f"{file} has no certificate in PEM"
         except OSError as error:  # gone since it was looked at
             unusable.add(name)
             yield name, f"{file} can't be read: {error.strerror}"
@@ -48,6 +49,23 @@ def find_faults(named: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
         text = _fault_of_key(named["certificate"], named["key"])
         if text is not None:
             yield "key", text
+
+
+def _fault_of_pem(name: str, file: Path) -> str | None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    kind, what = ("crl", "CRL") if name == "crl" else ("x509", "certificate")
+    try:
+        context.load_verify_locations(file)
+        found = context.cert_store_stats()
+    except ssl.SSLError:
+        found = {}
+    if not found.get(kind):
+        return f"{file} has no {what} in PEM"
+    if name != "crl":
+        return None
+    if found["x509"]:
+        return f"{file} has a certificate as well, which would become an authority: leave only CRLs in it"
+    return None
 
 
 def _fault_of_key(certificate: Path, key: Path) -> str | None:

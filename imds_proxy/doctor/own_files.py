@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imds_proxy.doctor.certificates import read_end
+from imds_proxy.certificate_ends import read_crl_end, read_end
+from imds_proxy.config import TLSSettings
 from imds_proxy.doctor.findings import Finding, fault, ok, skipped, warning
 from imds_proxy.file_access import find_opening
 from imds_proxy.token_keys import IMDS_KEY_FILE, WORKLOAD_KEY_FILE
@@ -17,7 +18,7 @@ from imds_proxy.yaml_source import files_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from imds_proxy.config import Configuration
+    from imds_proxy.config import CertificateSettings, Configuration
     from imds_proxy.file_access import Opening
 
 _OWN_KEY_FILE = Path("/etc/imds-proxy/aws-credentials")
@@ -26,6 +27,7 @@ _USUAL_AUDIT = Path("/var/log/imds-proxy/audit.jsonl")
 """The unit's, whose $LOGS_DIRECTORY is not known outside."""
 _STATE_KEY_FILES = tuple(Path("/var/lib/imds-proxy") / name for name in (IMDS_KEY_FILE, WORKLOAD_KEY_FILE))
 _FEW_DAYS = 14
+_FEW_HOURS = 24
 _LITTLE_SPACE = 100 << 20
 _NO_SPACE = 4 << 20
 
@@ -101,17 +103,26 @@ def judge_files(facts: Iterable[FileFact]) -> list[Finding]:
 def examine_certificates(configuration: Configuration, now: float) -> list[Finding]:
     """Return until when the certificates of the listeners are good; `now` is seconds UTC."""
     settings = configuration.settings
-    used = [one.tls for one in settings.listen]
+    used: list[CertificateSettings | None] = [one.tls for one in settings.listen]
     used += [one.tls for one in settings.people.listen] if settings.people else []
     files = dict.fromkeys(one.certificate for one in used if one is not None)
+    crls = dict.fromkeys(one.crl for one in used if isinstance(one, TLSSettings) and one.crl is not None)
     findings = []
     for file in map(Path, files):
         try:
             findings.append(judge_certificate(file, read_end(file.read_text("ascii", "replace")), now))
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            findings.append(skipped(f"certificate {file}", f"{reason}"))
+            findings.append(skipped(f"certificate {file}", _reason_of(error)))
+    for file in map(Path, crls):
+        try:
+            findings.append(judge_crl(file, read_crl_end(file.read_text("ascii", "replace")), now))
+        except (OSError, ValueError) as error:
+            findings.append(skipped(f"CRL {file}", _reason_of(error)))
     return findings
+
+
+def _reason_of(error: OSError | ValueError) -> str:
+    return str(error.strerror if isinstance(error, OSError) else error)
 
 
 def judge_certificate(file: Path, end: float, now: float) -> Finding:
@@ -131,6 +142,21 @@ def find_audit(configuration: Configuration, usual: Path = _USUAL_AUDIT) -> str:
     is_left_out = configuration.source.value(("audit", "file")) is None
     is_there = is_left_out and os.access(usual.parent, os.X_OK)
     return str(usual) if is_there else configuration.settings.audit.file
+
+
+def judge_crl(file: Path, end: float | None, now: float) -> Finding:
+    """Return whether a CRL is good for a while; both times are seconds UTC, None: it has no end."""
+    title = f"CRL {file}"
+    if end is None:
+        return ok(title, "does not say when it ends")
+    until = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    remedy = "put the authority's new one in its place: the daemon reads it by itself"
+    if end <= now:
+        return fault(title, f"ended {until}: no client certificate counts", remedy)
+    if end - now < _FEW_HOURS * 3600:
+        text = f"ends {until}, in {(end - now) / 3600:.0f} h; no client certificate counts then"
+        return warning(title, text, remedy)
+    return ok(title, f"good until {until}")
 
 
 def examine_audit(file: str) -> Finding:

@@ -43,6 +43,7 @@ def build_sign_on(identity: IdentitySettings, secret: str | None, *, state: Sign
             trusted=identity.trusted,
             secret=secret,
             secret_header=identity.secret_header,
+            clock=state.clock,
         )
     directory = identity.ldap
     if directory is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from aiohttp import web
     from multidict import CIMultiDictProxy
 
+    from imds_proxy.clock import Clock
     from imds_proxy.web.edge.connection import Connection
     from imds_proxy.web.peer import Peer
 
@@ -33,6 +35,7 @@ class TrustedProxy:
         trusted: Iterable[IPv4Network | IPv6Network | int],
         secret: str | None,
         secret_header: str,
+        clock: Clock,
     ) -> None:
         known = tuple(trusted)
         self._header = header
@@ -40,10 +43,14 @@ class TrustedProxy:
         self._uids = frozenset(one for one in known if isinstance(one, int))
         self._secret = _bytes_of(secret) if secret else None
         self._secret_header = secret_header
+        self._clock = clock
 
     async def user_of(self, request: web.BaseRequest, connection: Connection) -> str:
         """Return the user that the proxy names. Raises NotIdentified."""
-        return self.read(request.headers, peer_of(request.transport, connection.peer))
+        peer = peer_of(request.transport, connection.peer)
+        # A connection may be older than the end of its certificate.
+        has_certificate = peer.has_certificate and connection.check_certificate(self._clock.wall())
+        return self.read(request.headers, replace(peer, has_certificate=has_certificate))
 
     def read(self, headers: CIMultiDictProxy[str], peer: Peer) -> str:
         """Return the user that `peer` names in the headers of a request. Raises NotIdentified."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,15 @@ class Authority:
         self._folder = folder
         self._key = folder / f"{name}.key"
         self.certificate = folder / f"{name}.crt"
+        self._revoked = folder / f"{name}.index"
+        self._revoked.touch()
+        self._settings = folder / f"{name}.cnf"
+        number = folder / f"{name}.number"
+        number.write_text("01\n")
+        self._settings.write_text(
+            f"[ca]\ndefault_ca = own\n[own]\ndatabase = {self._revoked}\n"
+            f"default_md = sha256\ncrlnumber = {number}\n"
+        )
         _openssl("req", "-x509", *_KEY, *_CA, "-days", "2", "-subj", f"/CN={name}",
                  "-keyout", self._key, "-out", self.certificate)  # fmt: skip
 
@@ -53,6 +63,21 @@ class Authority:
         _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self._key,
                  "-days", str(days), "-extfile", extensions, "-out", certificate)  # fmt: skip
         return Issued(certificate, key)
+
+    def revoke(self, issued: Issued) -> None:
+        """Let the CRLs from now on name a certificate."""
+        self._ca("-revoke", issued.certificate)
+
+    def write_crl(self, path: Path, *, seconds: int = 86400) -> None:
+        """Put a CRL at `path`, all at once. It ends in so many seconds; negative: it has ended."""
+        now = datetime.now(UTC)
+        begin, end = (f"{now + timedelta(seconds=each):%Y%m%d%H%M%SZ}" for each in (-2 * 86400, seconds))
+        new = path.with_name(f"{path.name}.new")
+        self._ca("-gencrl", "-crl_lastupdate", begin, "-crl_nextupdate", end, "-out", new)
+        new.rename(path)
+
+    def _ca(self, *words: str | Path) -> None:
+        _openssl("ca", "-config", self._settings, "-cert", self.certificate, "-keyfile", self._key, *words)
 
 
 def _openssl(*words: str | Path) -> None:

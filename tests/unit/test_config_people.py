@@ -273,7 +273,7 @@ people:
       tls:
         certificate: FILES/good.pem
         key: FILES/good.pem     #! people.listen[5].tls.key: FILES/good.pem has no private key in PEM
-        ca: x                   #! people.listen[5].tls.ca: unknown key; known here: certificate, client_ca, key
+        ca: x                   #! people.listen[5].tls.ca: unknown key; known here: certificate, client_ca, crl, key
     - address: 127.0.0.1:7
       tls:
         certificate: FILES/garbage    #! people.listen[6].tls.certificate: FILES/garbage has no certificate in PEM

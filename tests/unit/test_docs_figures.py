@@ -36,6 +36,7 @@ STATUSES = {"0", "200", "400", "401", "403", "404", "503"}
 """Of HTTP, and of a process."""
 
 OTHER_NUMBERS = {
+    "certificate_ends",  # how DER is written
     "cli",  # numbers of file descriptors
     "config",  # what settings take: docs/configuration.md
     "demo",

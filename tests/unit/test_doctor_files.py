@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from imds_proxy.certificate_ends import read_crl_end, read_end
 from imds_proxy.config import read_configuration
-from imds_proxy.doctor.certificates import read_end
 from imds_proxy.doctor.daemon import judge_connections, judge_readiness, judge_renewals
 from imds_proxy.doctor.own_files import (
     FileFact,
     examine_audit,
     find_audit,
     judge_certificate,
+    judge_crl,
     judge_disk,
     judge_files,
     read_files,
 )
 from imds_proxy.file_access import Opening
+from tests.standins.authority import Authority
 from tests.standins.certificates import make_certificate
 
 LEAST = """
@@ -103,6 +106,40 @@ def test_what_is_no_certificate(pem: str) -> None:
     """It is a ValueError, whatever is there instead."""
     with pytest.raises(ValueError, match="certificate"):
         read_end(pem)
+
+
+def test_a_crl_s_end(tmp_path: Path) -> None:
+    """Of several the first end counts; one may have no end, or no version; what is none is a ValueError."""
+    authority, file = Authority(tmp_path), tmp_path / "crl.pem"
+    texts = []
+    for seconds in (7200, 600):
+        authority.write_crl(file, seconds=seconds)
+        texts.append(file.read_text())
+    command = ["openssl", "crl", "-nextupdate", "-noout", "-in", str(file)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    wanted = datetime.strptime(said.strip(), "nextUpdate=%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
+    assert read_crl_end("".join(texts)) == read_crl_end(texts[1]) == wanted.timestamp()
+    (tmp_path / "authority.cnf").write_text(
+        (tmp_path / "authority.cnf").read_text().replace("crlnumber", "#")
+    )
+    authority.write_crl(file, seconds=7200)
+    assert (read_crl_end(file.read_text()) or 0) > wanted.timestamp()
+    # tbsCertList of signature, issuer and thisUpdate alone
+    least = bytes.fromhex("3015 3013 3000 3000 170d") + b"261201000000Z"
+    pem = base64.b64encode(least).decode()
+    assert read_crl_end(f"-----BEGIN X509 CRL-----\n{pem}\n-----END X509 CRL-----\n") is None
+    for garbage in ("", "MAA=", "MIIF", "!!!!"):
+        with pytest.raises(ValueError, match="CRL"):
+            read_crl_end(f"-----BEGIN X509 CRL-----\n{garbage}\n-----END X509 CRL-----\n")
+    with pytest.raises(ValueError, match="no CRL"):
+        read_crl_end("")
+
+
+@pytest.mark.parametrize(("hours", "level"), [(None, "ok"), (30, "ok"), (5, "warning"), (0, "fault")])
+def test_crl(hours: int | None, level: str) -> None:
+    """One that ends soon is a warning, one that has ended a fault; one without an end is neither."""
+    end = None if hours is None else 1e9 + hours * 3600
+    assert judge_crl(FILE, end, 1e9).level == level
 
 
 @pytest.mark.parametrize(("days", "level"), [(90, "ok"), (5, "warning"), (0, "fault"), (-3, "fault")])

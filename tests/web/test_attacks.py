@@ -81,7 +81,7 @@ def scrape(site: RunningSite) -> str:
     workshop = replace(site.workshop, metrics=metrics)
 
     def snapshot() -> object:
-        register_gauges(workshop, lambda: site.site, lambda: 0)
+        register_gauges(workshop, lambda: site.site, count_connections=lambda: 0, crl_end=lambda: None)
         return metrics.snapshot()
 
     return render(site.do(snapshot)).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, cast
 
@@ -31,6 +32,7 @@ class Connection(asyncio.BufferedProtocol, ABC):
         "hang_up",
         "has_asked",
         "has_ended",
+        "is_distrusted",
         "is_dropped",
         "is_encrypted",
         "is_holding",
@@ -70,6 +72,8 @@ class Connection(asyncio.BufferedProtocol, ABC):
         self.has_ended = False
         self.is_dropped = False
         """Whether it was ended by us, perhaps before it was made."""
+        self.is_distrusted = False
+        """Whether a client certificate that was shown counts no more. Every answer is the last then."""
         self.is_encrypted = False
         """Whether it counts as a connection with TLS."""
         self.is_holding = False
@@ -206,6 +210,15 @@ class Connection(asyncio.BufferedProtocol, ABC):
         elif self.is_idle:
             self.transport.close()
 
+    def distrust_certificate(self) -> None:
+        """Let a client certificate count no more, and end the connection after the answer under way.
+
+        A handshake that is under way ends at once: it may be half over.
+        """
+        if self.transport is None or self.transport.get_extra_info("peercert"):
+            self.is_distrusted = True
+            self.close_if_idle()
+
     # --- what services make of it ------------------------------------------------------------------
 
     def lower_hop_limit(self, hops: int) -> None:
@@ -221,6 +234,19 @@ class Connection(asyncio.BufferedProtocol, ABC):
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+
+    def check_certificate(self, now: float) -> bool:
+        """Tell whether the client certificate that was shown counts at `now` (seconds UTC since 1970).
+
+        The answer is the last of the connection if it does not count any more.
+        """
+        shown = None if self.transport is None else self.transport.get_extra_info("peercert")
+        if not shown or self.is_distrusted:
+            return False
+        crl_end = self.listener.crl_end
+        end = ssl.cert_time_to_seconds(shown["notAfter"])
+        self.is_distrusted = now >= (end if crl_end is None else min(end, crl_end))
+        return not self.is_distrusted
 
     def note_granted(self) -> None:
         """Note that the caller was granted a role."""

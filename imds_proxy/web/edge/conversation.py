@@ -87,7 +87,7 @@ class Conversation(Connection):
     @property
     def is_draining(self) -> bool:
         """Whether every answer is the last."""
-        return self.listener.is_draining
+        return self.listener.is_draining or self.is_distrusted
 
     @property
     def is_idle(self) -> bool:
@@ -241,7 +241,7 @@ class Conversation(Connection):
         self._hold_head()
         assert self.transport is not None
         self.has_asked = True
-        is_last = ask.is_last or self.listener.is_draining
+        is_last = ask.is_last or self.is_draining
         self.transport.write(render_answer(reply.page, reply.extra, is_last=is_last))
         if is_last:
             self._finish()

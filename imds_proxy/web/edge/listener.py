@@ -27,6 +27,8 @@ class Listener:
         self.is_local = is_local
         self.is_draining = False
         """Whether every answer is the last of its connection."""
+        self.crl_end: float | None = None
+        """When client certificates cease to count, seconds UTC since 1970, because a CRL ends."""
         self.connections: set[Connection] = set()
         self._handlers = Handlers()
 
@@ -44,6 +46,11 @@ class Listener:
         self.service = self.service.closed()
         for connection in list(self.connections):
             connection.hang_up()
+
+    def distrust_certificates(self) -> None:
+        """End the connections with a client certificate: it was judged by what counts no more."""
+        for connection in list(self.connections):
+            connection.distrust_certificate()
 
     def end_idle(self) -> None:
         """End the connections on which nobody waits for an answer."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pytest
 
-from imds_proxy import audit, loop_trouble
+from imds_proxy import audit, audit_denials, loop_trouble
 from imds_proxy.assume_role import _MOST_WARNED_ROLES, RoleAssumer
 from imds_proxy.audit import Audit
 from imds_proxy.audit_records import Line, Record
@@ -421,14 +421,20 @@ async def test_user_data(tmp_path: Path) -> None:
 
 def test_refusals_on_record(tmp_path: Path) -> None:
     """Refusals that are counted, and records that wait for the disk: a full disk keeps 10,000 of them."""
-    clock = Clock(wall=lambda: 1e9, monotonic=lambda: 1.0)
-    with counting(Record, Line, audit._Collapsed) as alive:
+    now = 0.0
+    clock = Clock(wall=lambda: 1e9, monotonic=lambda: now)
+    with counting(Record, Line, audit_denials._Counted) as alive:
         log = Audit(str(tmp_path / "missing" / "audit.jsonl"), clock=clock, on_error=lambda _: None)
-        for number in range(TIMES * audit._MOST_COLLAPSED):
+        for number in range(TIMES * audit_denials._MOST_COLLAPSED):
+            now = number / 100  # slowly enough that each one is written
             log.note_denial(Record(address_of(number), "refused", reason="no"))
-        assert alive(audit._Collapsed) == audit._MOST_COLLAPSED
+        assert alive(audit_denials._Counted) == audit_denials._MOST_COLLAPSED
         assert alive(Line) == audit._MOST_WAITING_REFUSALS
-        assert alive(Record) <= audit._MOST_COLLAPSED + audit._MOST_WAITING_REFUSALS
+        for number in range(TIMES * audit_denials._MOST_COLLAPSED):
+            log.note_denial(Record(address_of(number), "refused", reason="too many at once"))
+        assert alive(audit_denials._Counted) <= 2 * audit_denials._MOST_COLLAPSED
+        assert alive(Line) == audit._MOST_WAITING_REFUSALS
+        assert alive(Record) <= 2 * audit_denials._MOST_COLLAPSED + audit._MOST_WAITING_REFUSALS
         log.close(10)
 
 

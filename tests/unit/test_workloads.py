@@ -101,11 +101,12 @@ async def test_one_refused_beside_one_granted(tmp_path: Path) -> None:
             await fetch(core, None, OTHER_HOST)
         session, _ = await fetch(core, WEB, OTHER_HOST)
         assert session.role_name == "web"
-        assert [(one["name"], one["outcome"]) for one in core.records()] == [
+        # Hand-outs may pass refusals on their way into the file.
+        assert {(one["name"], one["outcome"]) for one in core.records()} == {
             (DB, "refused"),
             (None, "refused"),
             (WEB, "granted"),
-        ]
+        }
 
 
 @in_virtual_time

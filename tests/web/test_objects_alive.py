@@ -5,10 +5,16 @@ As in the unit tests of the same name, objects are counted with the garbage coll
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import socket
+import ssl
 import time
+from asyncio.sslproto import SSLProtocol
 from typing import TYPE_CHECKING
 
+import pytest
+import uvloop
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
@@ -23,10 +29,15 @@ from imds_proxy.web.container import ContainerService
 from imds_proxy.web.edge.conversation import Conversation
 from imds_proxy.web.edge.guard import Guard
 from imds_proxy.web.imds import MetadataService
+from tests.standins.authority import Authority
+from tests.standins.people_wire import PeopleCaller
 from tests.standins.wire import PATIENCE
 from tests.web.machines import BAR, FOO, FOO_ROLE, LISTENERS, V1, site_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.standins.little_sts import LittleSts
     from tests.standins.site_thread import RunningSite
     from tests.web.conftest import StartSite
@@ -134,3 +145,53 @@ def test_labels_of_metrics(start_site: StartSite) -> None:
     before = series_of(site.metrics)
     ask(1000)
     assert series_of(site.metrics) == before
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Sites run on one loop and on the other."""
+    asyncio.set_event_loop_policy(request.param())
+    yield
+    asyncio.set_event_loop_policy(None)
+
+
+@pytest.mark.usefixtures("loop")
+def test_connections_with_tls(start_site: StartSite, tmp_path: Path) -> None:
+    """Also those whose handshake never ends or fails, and handshakes that wait for their turn."""
+    authority = Authority(tmp_path)
+    issued = authority.issue("machines")
+    tls = {"certificate": str(issued.certificate), "key": str(issued.key)}
+    site = start_site(listen=[{"address": "127.0.0.1:0", "imds_v1": True, "tls": tls}])
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    caller = PeopleCaller(("127.0.0.1", site.ports[0]), FOO, tls=context)
+    kinds = (Conversation, RequestHandler, SSLProtocol, asyncio.Task)
+
+    def connect(number: int) -> None:
+        if number % 3 == 0:
+            caller.fetch_token()
+            return
+        with socket.create_connection(caller.server, PATIENCE, (caller.source, 0)) as half:
+            if number % 3 == 1:
+                half.sendall(b"\x16\x03\x01\x02\x00\x01")
+            half.sendall(b"no TLS")
+
+    def await_handshakes() -> None:
+        await_end(site)
+        end = time.monotonic() + PATIENCE
+        while site.do(lambda: len(asyncio.all_tasks())) > 3:
+            assert time.monotonic() < end, "handshakes go on"
+            time.sleep(0.01)
+
+    for number in range(3):
+        connect(number)
+    await_handshakes()
+    gc.collect()
+    before = count(*kinds)
+    gc.disable()
+    try:
+        for number in range(CONNECTIONS // 2):
+            connect(number)
+        await_handshakes()
+        assert [now - then for now, then in zip(count(*kinds), before, strict=True)] == [0] * len(kinds)
+    finally:
+        gc.enable()

@@ -191,6 +191,9 @@ class Connection(asyncio.BufferedProtocol, ABC):
         if isinstance(exc, TimeoutError):
             self.open.dropped["unread"] += 1
         self.open.note_end(self)
+        # Both hold the connection where there is TLS: a cycle, which only a look for garbage would free.
+        self.hang_up = _do_nothing
+        self.transport = None
 
     def forget_unless_made(self) -> None:
         """Give back a connection whose TLS handshake has come to nothing."""

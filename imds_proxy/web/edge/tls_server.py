@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from traceback import clear_frames
 from typing import TYPE_CHECKING
 
 from imds_proxy.sockets import ACCEPTS_PER_ROUND
@@ -98,6 +99,11 @@ class TLSServer:
             )
         except OSError as error:
             _log.debug("no TLS with %s: %s", handshake.connection.peer, error)
+            clear_frames(error.__traceback__)
+        except asyncio.CancelledError as error:
+            # asyncio's frames refer to each other by the error, and to the connection.
+            clear_frames(error.__traceback__)
+            raise
 
 
 class _Handshake:

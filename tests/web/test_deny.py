@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROLE = "fixed-role"
 BAD = "bad.other.example"
-USER_DATA = "/latest/user-data"
+_PATHS = (ROLES_PATH, ROLES_PATH + ROLE, "/latest/user-data")
 
 
 class Site:
@@ -44,9 +44,9 @@ class Site:
         assert self.daemon.await_log("(configuration .*)", seen + 1)[-1] == "configuration reloaded"
 
     def statuses(self, token: str) -> list[int]:
-        """Ask for the role's name, its keys and user-data; return the statuses."""
+        """Ask for the role's name, its keys and user-data until there is an answer; return the statuses."""
         caller = caller_of(self.daemon)
-        return [caller.get(path, token).status for path in (ROLES_PATH, ROLES_PATH + ROLE, USER_DATA)]
+        return [caller.settle(path, token).status for path in _PATHS]
 
 
 def settings(names: NameServer, sts: LittleSts, folder: Path, *denied: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_what_can_t_be_told(site: Site) -> None:
     site.reload(BAD)
     caller = caller_of(site.daemon)
     token = caller.fetch_token()
-    assert site.statuses(token) == [503, 503, 503]
+    assert [caller.get(path, token).status for path in _PATHS] == [503, 503, 503]
     assert site.sts.calls == []
     site.reload("127.0.0.77")
     assert site.statuses(token) == [200, 200, 200]

@@ -108,6 +108,8 @@ def _cache_sizes(workshop: Workshop, site: Site) -> dict[str, float]:
         "logins": sign_on.size if isinstance(sign_on, BasicSignOn) else 0,
         "login_tries": throttle.tries,
         "login_addresses": throttle.addresses,
+        "login_users": throttle.users,
+        "login_known_users": throttle.known_users,
         "paths": count_remembered_paths(),
         "hosts": host_of.cache_info().currsize,
     }

@@ -179,6 +179,12 @@ class Metrics:
             ("outcome",),
             ("success", "refused", "trouble"),
         )
+        self.login_failures = Tally(
+            "imds_proxy_login_failures",
+            "Requests whose claim of who is asking was refused, by reason",
+            ("reason",),
+            ("wrong_password", "locked", "throttled", "wrong_secret", "other"),
+        )
         self.console_urls = Tally(
             "imds_proxy_console_urls", "Console URLs wanted, by outcome", ("outcome",), ("success", "trouble")
         )

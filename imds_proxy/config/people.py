@@ -17,7 +17,7 @@ from imds_proxy.config.section import (
     fill_in_provider,
     hide_default,
 )
-from imds_proxy.directory.settings import DirectorySettings
+from imds_proxy.directory.settings import LoginDirectorySettings
 
 
 class TLSSettings(CertificateSettings):
@@ -83,7 +83,7 @@ class IdentitySettings(Section):
         default=SECRET_HEADER, description="The header with that secret."
     )
     peer: bool = Field(default=False, description="Whether the user is whoever opened the unix socket.")
-    ldap: DirectorySettings | None = Field(
+    ldap: LoginDirectorySettings | None = Field(
         default=None, description="The directory that confirms name and password of HTTP Basic."
     )
 

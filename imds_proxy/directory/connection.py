@@ -19,6 +19,11 @@ class Unreachable(Exception):
 class BindRefused(Exception):
     """The server answered and does not let this name in with this password."""
 
+    def __init__(self, text: str, *, is_locked: bool = False) -> None:
+        super().__init__(text)
+        self.is_locked = is_locked
+        """Whether the server's message says that the account is locked."""
+
 
 class SizeLimitExceeded(Exception):
     """There is more than was asked for, or more than the server gives anybody."""

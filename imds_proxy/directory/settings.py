@@ -52,6 +52,8 @@ _AD_GROUP_FILTER = "(objectClass=group)"
 
 _ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]*", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)\s*(ms|s)?", re.ASCII)
+_LONG_DURATION = re.compile(r"([0-9]{1,6})\s*(s|m|h|d)?", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def _read_servers(value: object) -> object:
@@ -60,12 +62,20 @@ def _read_servers(value: object) -> object:
 
 
 def _read_duration(value: object) -> object:
+    return _parse_duration(value, _DURATION, "5s or 800ms")
+
+
+def _read_long_duration(value: object) -> object:
+    return _parse_duration(value, _LONG_DURATION, "30m or 2h")
+
+
+def _parse_duration(value: object, pattern: re.Pattern[str], examples: str) -> object:
     if not isinstance(value, str):
         return value
-    match = _DURATION.fullmatch(value)
+    match = pattern.fullmatch(value)
     if match is None:
-        raise ValueError(f"{value!r} is not a duration such as 5s or 800ms")
-    return float(match[1]) / (1000 if match[2] == "ms" else 1)
+        raise ValueError(f"{value!r} is not a duration such as {examples}")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
 def _check_some(servers: tuple[str, ...]) -> tuple[str, ...]:
@@ -254,6 +264,25 @@ class DirectorySettings(ProviderSettings):
         if self.has_login_names and self.nested != "none":
             raise ValueError(f"{self.member_attribute} has login names: such groups have no groups in them")
         return self
+
+
+class LoginDirectorySettings(DirectorySettings):
+    """Directory that confirms passwords, and when it locks an account."""
+
+    lockout_threshold: int = Field(
+        default=4,
+        ge=2,
+        le=1000,
+        description="Failures after which the directory locks an account: fewer of one user reach it.",
+    )
+    lockout_window: Annotated[
+        float, BeforeValidator(_read_long_duration, json_schema_input_type=str | float)
+    ] = Field(
+        default=1800.0,
+        ge=60,
+        le=7 * 86400,
+        description="How long after the last failure the directory forgets them.",
+    )
 
 
 def _with_defaults(values: dict[Any, Any]) -> dict[Any, Any]:

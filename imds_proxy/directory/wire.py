@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from imds_proxy.directory.connection import Connection, Patience
     from imds_proxy.directory.server import Server
     from imds_proxy.directory.settings import DirectorySettings
+
+_LOCKED_TEXTS = re.compile(r"\bdata 775\b|Exceed password retry limit", re.ASCII)
+"""Active Directory and 389 Directory Server say it in the message."""
 
 _MISSING = (
     "LDAP needs python-ldap: pip install 'imds-proxy[ldap]'"
@@ -134,7 +138,7 @@ class _PythonLdap:
             message = start()
             answer = self._handle.result4(message, all=1, timeout=self._patience.left())
         except refusals as error:
-            raise BindRefused(_describe(error)) from None
+            raise BindRefused(_describe(error), is_locked=_says_locked(error)) from None
         except library.SIZELIMIT_EXCEEDED as error:
             raise SizeLimitExceeded(_describe(error)) from None
         except (
@@ -156,8 +160,17 @@ def _entry(dn: str, attributes: Mapping[str, Sequence[bytes]]) -> Entry:
     return Entry(dn, {name.lower(): tuple(values) for name, values in attributes.items()})
 
 
+def _details(error: Exception) -> Mapping[str, Any]:
+    return error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+
+
+def _says_locked(error: Exception) -> bool:
+    """Tell whether a server refused a bind because the account is locked."""
+    return _LOCKED_TEXTS.search(str(_details(error).get("info", ""))) is not None
+
+
 def _describe(error: Exception) -> str:
     """Return an error of python-ldap in one line: what libldap calls it and what the server says."""
-    details = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
+    details = _details(error)
     texts = [str(details[key]) for key in ("desc", "info") if details.get(key)] or [type(error).__name__]
     return "".join(character for character in ": ".join(texts) if character.isprintable())

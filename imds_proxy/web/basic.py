@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
+from imds_proxy.directory.verify import AccountLocked
 from imds_proxy.errors import Trouble
 from imds_proxy.web.controls import has_controls
-from imds_proxy.web.identity import NotIdentified, check_user
+from imds_proxy.web.identity import LoginFailure, NotIdentified, check_user
+from imds_proxy.web.login_throttle import DEFAULT_LOCKOUT, LoginThrottled
 from imds_proxy.web.peer import peer_of
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from imds_proxy.clock import Clock
     from imds_proxy.daemon_threads import DaemonThreads
     from imds_proxy.web.edge.connection import Connection
-    from imds_proxy.web.login_throttle import LoginThrottle
+    from imds_proxy.web.login_throttle import Bound, LoginThrottle, Try
     from imds_proxy.web.peer import Peer
 
 SUCCESS_MEMORY = 60.0
@@ -54,16 +56,19 @@ class BasicSignOn:
         patience: float,
         threads: DaemonThreads,
         throttle: LoginThrottle,
+        lockout: Bound = DEFAULT_LOCKOUT,
         clock: Clock,
     ) -> None:
         """`verify` blocks; it returns the login name as the directory spells it, None for a no.
 
-        It has `patience` seconds.
+        It has `patience` seconds, and raises AccountLocked. `lockout` bounds the failures of one user.
         """
         self._verify = verify
         self._patience = patience
         self._threads = threads
         self._throttle = throttle
+        self._lockout = lockout
+        self._checks: set[asyncio.Task[str]] = set()
         self._key = os.urandom(32)
         self._successes: TTLCache[bytes, str] = TTLCache(MOST_SUCCESSES, SUCCESS_MEMORY, clock.monotonic)
 
@@ -78,6 +83,8 @@ class BasicSignOn:
         try:
             login = parse_authorization(request.headers.getall("Authorization", ()))
             return await self.log_in(login, peer)
+        except LoginThrottled:
+            raise
         except NotIdentified as unknown:
             unknown.challenge = _CHALLENGE
             raise
@@ -87,13 +94,35 @@ class BasicSignOn:
         fingerprint = self._fingerprint(login)
         known = self._successes.get(fingerprint)
         if known is not None:
+            self._throttle.note_success(peer, login.user)
             return known
-        async with self._throttle.place(peer, login.user) as one_try:
-            name = await self._ask(login)
+        one_try = await self._throttle.begin(peer, login.user, self._lockout)
+        # A task of its own: the directory counts the failures of callers who hang up as well.
+        check = asyncio.create_task(self._check(login, fingerprint, one_try))
+        self._checks.add(check)
+        check.add_done_callback(self._checks.discard)
+        return await asyncio.shield(check)
+
+    async def _check(self, login: Login, fingerprint: bytes, one_try: Try) -> str:
+        with one_try:
+            name = self._successes.get(fingerprint)
             if name is None:
-                await one_try.fail()
-                raise NotIdentified("no such user, or a wrong password", user=login.user)
-        self._successes[fingerprint] = check_user(name)
+                name = check_user(await self._confirm(login, one_try))
+                self._successes[fingerprint] = name
+            one_try.succeed()
+            return name
+
+    async def _confirm(self, login: Login, one_try: Try) -> str:
+        """Return the name of who has logged in. Raises NotIdentified, when it may be told, or Trouble."""
+        try:
+            name = await self._ask(login)
+        except AccountLocked as locked:
+            await one_try.fail()
+            raise NotIdentified(str(locked), user=login.user, failure=LoginFailure.LOCKED) from None
+        if name is None:
+            await one_try.fail()
+            reason = "no such user, or a wrong password"
+            raise NotIdentified(reason, user=login.user, failure=LoginFailure.WRONG_PASSWORD)
         return name
 
     async def _ask(self, login: Login) -> str | None:

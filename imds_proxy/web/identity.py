@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from imds_proxy.errors import Refusal
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
 LONGEST_USER = 256
 
 
+class LoginFailure(StrEnum):
+    """Reason why it is not known who is asking, for counting."""
+
+    WRONG_PASSWORD = "wrong_password"
+    LOCKED = "locked"
+    THROTTLED = "throttled"
+    WRONG_SECRET = "wrong_secret"
+    OTHER = "other"
+
+
 class NotIdentified(Refusal):
     """Nobody knows who is asking; the text is the reason, for the audit log.
 
@@ -23,13 +34,20 @@ class NotIdentified(Refusal):
     """
 
     def __init__(
-        self, reason: str, *, user: str | None = None, challenge: str | None = None, is_attempt: bool = True
+        self,
+        reason: str,
+        *,
+        user: str | None = None,
+        challenge: str | None = None,
+        is_attempt: bool = True,
+        failure: LoginFailure = LoginFailure.OTHER,
     ) -> None:
         super().__init__(reason)
         self.user = user
         """The login name that was claimed, if it can be one."""
         self.challenge = challenge
         self.is_attempt = is_attempt
+        self.failure = failure
 
 
 class SignOn(Protocol):

@@ -25,6 +25,7 @@ from imds_proxy.web.edge.budgets import PEOPLE
 from imds_proxy.web.edge.guard import host_of
 from imds_proxy.web.identity import NotIdentified
 from imds_proxy.web.local_user import LocalUser
+from imds_proxy.web.login_throttle import LoginThrottled
 from imds_proxy.web.origins import split_origin
 from imds_proxy.web.page_posts import read_post
 from imds_proxy.web.page_tokens import PAGE_TOKEN_LIFE, process_page_tokens
@@ -228,9 +229,9 @@ class PeopleService:
         except NotIdentified as unknown:
             if unknown.is_attempt:
                 self._metrics.logins.add("refused")
+                self._metrics.login_failures.add(unknown.failure)
                 self._note_refusal(visit, unknown, unknown.user)
-            headers = {"WWW-Authenticate": unknown.challenge} if unknown.challenge else None
-            raise Denial(401, "Unauthorized: it is not known who is asking", headers=headers) from unknown
+            raise _denial_of(unknown) from unknown
         except Trouble as trouble:
             self._metrics.logins.add("trouble")
             self._audit.note_denial(person_denial_record(visit.peer.caller, None, trouble))
@@ -328,6 +329,14 @@ class PeopleService:
             return answer_with_json(credential_document(credentials), user=person.user)
         url = await self._console_url(wish, credentials, self._public_url)
         return answer_with_json({"ConsoleUrl": url}, user=person.user)
+
+
+def _denial_of(unknown: NotIdentified) -> Denial:
+    if isinstance(unknown, LoginThrottled):
+        headers = {"Retry-After": str(unknown.retry_after)}
+        return Denial(429, "Too many failures to log in; try again later", headers=headers)
+    challenge = {"WWW-Authenticate": unknown.challenge} if unknown.challenge else None
+    return Denial(401, "Unauthorized: it is not known who is asking", headers=challenge)
 
 
 def _check_method(visit: _Visit) -> None:

@@ -9,7 +9,7 @@ from imds_proxy.directory.verify import verify
 from imds_proxy.web.basic import BasicSignOn
 from imds_proxy.web.identity import NotIdentified, SignOn
 from imds_proxy.web.local_user import LocalUser
-from imds_proxy.web.login_throttle import LoginThrottle
+from imds_proxy.web.login_throttle import Bound, LoginThrottle
 from imds_proxy.web.trusted_proxy import TrustedProxy
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def build_sign_on(identity: IdentitySettings, secret: str | None, *, state: Sign
             patience=directory.timeout + _LDAP_GRACE,
             threads=state.threads,
             throttle=state.throttle,
+            lockout=Bound(directory.lockout_threshold - 1, directory.lockout_window),
             clock=state.clock,
         )
     return LocalUser(state.threads)

@@ -89,6 +89,8 @@ def maxsize_of(function: Any) -> int:
 DEFAULTS = metadata_parts._level(MetadataSettings().defaults)
 NO_LEVELS = Levels(replace(DEFAULTS, texts={"region": literal("eu-central-1"), **DEFAULTS.texts}), {}, {})
 
+LOCKOUT = login_throttle.DEFAULT_LOCKOUT
+
 COUNTS = {
     "the program, boto3 loaded": 1,
     "open connections": ALL,
@@ -122,6 +124,8 @@ COUNTS = {
     "ARNs of roles that are remembered": maxsize_of(naming.role_arn),
     "login names whose failures are remembered": login_throttle._MOST_REMEMBERED,
     "right passwords that are remembered": basic.MOST_SUCCESSES,
+    "login names over all addresses": login_throttle._MOST_REMEMBERED,
+    "login names that have succeeded": login_throttle._MOST_REMEMBERED,
 }
 
 ROWS = {
@@ -611,14 +615,27 @@ async def test_right_passwords() -> None:
 
 
 async def test_login_names() -> None:
-    """Names as long as one may be, from addresses of their own."""
+    """Names as long as one may be; each fails, or logs in at as many addresses as are kept."""
     clock = cast("Any", SimpleNamespace(monotonic=time.monotonic))
     throttle = login_throttle.LoginThrottle(clock)
 
-    async def fail(count: int) -> None:
-        for number in range(count):
-            peer = SimpleNamespace(address=IPv4Address((10 << 24) + number), uid=None, caller="somebody")
-            async with throttle.place(cast("Any", peer), f"{number:0256d}"):
-                pass
+    def peer(number: int) -> Any:
+        return SimpleNamespace(address=IPv4Address((10 << 24) + number), uid=None, caller="somebody")
 
-    assert fits("login names whose failures are remembered", await size_of(fail))
+    async def tried(count: int) -> None:
+        for number in range(count):
+            (await throttle.begin(peer(number), f"{number:0256d}", None)).end()
+
+    async def failed(count: int) -> None:
+        for number in range(count):
+            budget = throttle._budget_of(login_throttle._key_of(f"{number:0256d}"), "", LOCKOUT)
+            budget.fail(LOCKOUT, time.monotonic())
+
+    async def logged_in(count: int) -> None:
+        for number in range(count):
+            for place in range(login_throttle.KNOWN_ADDRESSES):
+                throttle.note_success(peer(number * 64 + place), f"{number:0256d}")
+
+    assert fits("login names whose failures are remembered", await size_of(tried))
+    assert fits("login names over all addresses", await size_of(failed))
+    assert fits("login names that have succeeded", await size_of(logged_in))

@@ -50,11 +50,35 @@ def test_a_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "threshold", "window"),
+    [
+        ("", 4, 1800),
+        (", lockout_threshold: 10, lockout_window: 2h", 10, 7200),
+        (", lockout_window: 90", 4, 90),
+    ],
+)
+def test_when_the_directory_locks(tmp_path: Path, more: str, threshold: int, window: float) -> None:
+    """It must be told; the defaults are careful."""
+    loaded = load(tmp_path, LEAST + more)
+    assert loaded.configuration is not None, loaded.faults
+    people = loaded.configuration.settings.people
+    assert people is not None
+    assert people.identity.ldap is not None
+    assert (people.identity.ldap.lockout_threshold, people.identity.ldap.lockout_window) == (
+        threshold,
+        window,
+    )
+
+
+@pytest.mark.parametrize(
     ("ldap", "key", "text"),
     [
         (LEAST + ", servrs: x", "servrs", "did you mean servers?"),
         ('servers: "ldaps://ldap.valid.example"', "user_base", "is required"),
         (LEAST + ", timeout: 2h", "timeout", "not a duration"),
+        (LEAST + ", lockout_threshold: 1", "lockout_threshold", "must be 2 or more"),
+        (LEAST + ", lockout_window: 10s", "lockout_window", "must be 60"),
+        (LEAST + ", lockout_window: soon", "lockout_window", "not a duration"),
         (
             LEAST + ', bind_dn: "cn=x,dc=y", bind_password_file: /nowhere',
             "bind_password_file",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imds_proxy.directory.verify import verify
+from imds_proxy.directory.verify import AccountLocked, verify
 from imds_proxy.errors import ProviderError
 from tests.standins.directory import PEOPLE, Directory, person_dn, settings
 
@@ -62,6 +62,15 @@ def test_what_never_reaches_a_server(directory: Directory, user: str, password: 
     """RFC 4513 section 5.1.2: a bind without a password succeeds, as nobody."""
     assert verify(settings(ONE), user, password, directory.means()) is None
     assert directory.dials == []
+
+
+def test_a_locked_account(directory: Directory) -> None:
+    """OpenLDAP refuses every password; the mark in the entry says why. One bind, no other server."""
+    directory.entries[person_dn("Alice")]["pwdaccountlockedtime"] = ["20261201000000Z"]
+    with pytest.raises(AccountLocked, match="locked the account of 'Alice'"):
+        verify(settings(ONE, TWO), "alice", "falsch", directory.means())
+    assert directory.binds == [(person_dn("Alice"), "falsch")]
+    assert directory.dials == [ONE, ONE]
 
 
 def test_a_name_of_two_entries_is_nobodys(directory: Directory) -> None:

@@ -90,6 +90,26 @@ def test_a_bind_that_is_refused(connection: Connection, library: FakeLibrary, na
 
 
 @pytest.mark.parametrize(
+    ("name", "info", "is_locked"),
+    [
+        ("INVALID_CREDENTIALS", "80090308: LdapErr: DSID-0C09044E, comment, data 775, v1db1", True),
+        ("INVALID_CREDENTIALS", "80090308: LdapErr: DSID-0C09044E, comment, data 52e, v1db1", False),
+        ("INVALID_CREDENTIALS", "80090308: LdapErr: DSID-0C090775, AcceptSecurityContext, data 52e", False),
+        ("CONSTRAINT_VIOLATION", "Exceed password retry limit. Please try later.", True),
+        ("INVALID_CREDENTIALS", "", False),
+    ],
+)  # fmt: skip
+def test_a_locked_account(
+    connection: Connection, library: FakeLibrary, name: str, info: str, is_locked: bool
+) -> None:
+    """As Active Directory and 389 Directory Server say it."""
+    library.answers = [library.fail(name, desc="refused", info=info)]
+    with pytest.raises(BindRefused) as caught:
+        connection.bind("cn=alice", "falsch")
+    assert caught.value.is_locked is is_locked
+
+
+@pytest.mark.parametrize(
     "name", ["SERVER_DOWN", "CONNECT_ERROR", "TIMEOUT", "BUSY", "UNAVAILABLE", "DECODING_ERROR"]
 )
 def test_a_server_that_is_of_no_use(connection: Connection, library: FakeLibrary, name: str) -> None:

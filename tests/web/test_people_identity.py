@@ -18,6 +18,7 @@ import pytest
 
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.daemon_threads import DaemonThreads
+from imds_proxy.directory.verify import AccountLocked
 from imds_proxy.errors import ProviderError
 from imds_proxy.web.basic import BasicSignOn
 from imds_proxy.web.login_throttle import LoginThrottle
@@ -56,12 +57,15 @@ class Directory:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.is_down = False
+        self.is_locked = False
 
     def verify(self, user: str, password: str) -> str | None:
         """Return the name as the directory spells it if the password is right."""
         self.asked.append(user)
         if self.is_down:
             raise ProviderError("no server answers: ldap1.valid.example")
+        if self.is_locked:
+            raise AccountLocked("the directory has locked the account of 'alice'")
         return "alice" if (user.lower(), password) == ("alice", PASSWORD) else None
 
 
@@ -139,21 +143,55 @@ def test_the_directory_is_not_asked_about_nothing(
     assert directory.asked == []
 
 
-def test_a_right_one_among_wrong_ones(world: PeopleWorld) -> None:
-    """Ten guesses are held back; meanwhile the right password is served."""
-    guesses = []
-    try:
-        for number in range(10):
-            caller = world.caller(basic("alice", f"guess {number}"))
-            guess = caller.connected()
-            connection = guess.__enter__()
-            guesses.append((guess, connection))
-            connection.send(caller.render("GET", READER, *caller.headers))
-        assert world.caller(basic("alice", PASSWORD)).get(ACCOUNTS).status == 200
-        assert guesses[0][1].read_answer().status == 401
-    finally:
-        for guess, _ in guesses:
-            guess.__exit__(None, None, None)
+def test_guesses_are_refused_before_the_directory_hears_of_them(
+    world: PeopleWorld, directory: Directory
+) -> None:
+    """From many addresses three of them reach it, and 429 says when to come back; no password is asked for.
+
+    Where alice has logged in before, her password goes through at once.
+    """
+    assert world.caller(basic("alice", PASSWORD)).get(ACCOUNTS).status == 200
+    callers = [
+        world.caller(basic("alice", f"guess {number}"), source=f"127.0.1.{number}") for number in range(8)
+    ]
+    answers = [caller.get(READER) for caller in callers]
+    assert [answer.status for answer in answers] == [401] * 3 + [429] * 5
+    assert len(directory.asked) == 1 + 3
+    for answer in answers[3:]:
+        assert int(answer.header("Retry-After") or "") > 1000
+        assert answer.header("WWW-Authenticate") is None
+        error_of(answer)
+    assert world.caller(basic("Alice", PASSWORD)).get(ACCOUNTS).status == 200
+    assert len(directory.asked) == 1 + 3 + 1
+    assert world.calls == 0
+    counts = world.site.metrics.login_failures.counts
+    assert dict(counts) == {("wrong_password",): 3, ("throttled",): 5}
+
+
+def test_unknown_users_are_refused_alike(world: PeopleWorld, directory: Directory) -> None:
+    """So that nobody learns who is one."""
+    for user in ("alice", "nobody"):
+        statuses = [
+            world.caller(basic(user, f"guess {number}"), source=f"127.0.1.{number}").get(READER).status
+            for number in range(5)
+        ]
+        assert statuses == [401] * 3 + [429] * 2
+    assert len(directory.asked) == 6
+
+
+def test_a_locked_account(world: PeopleWorld, directory: Directory) -> None:
+    """Hears what a wrong password hears; the record and the metric say it."""
+    directory.is_locked = True
+    locked = world.caller(basic("alice", PASSWORD)).get(READER)
+    directory.is_locked = False
+    wrong = world.caller(basic("alice", "wrong"), source=STRANGER).get(READER)
+    assert_asks_for_password(locked)
+    assert (locked.text, locked.reason) == (wrong.text, wrong.reason)
+    world.site.do(lambda: world.site.workshop.audit.close(10))
+    reasons = [record["reason"] for record in world.site.audit_records()]
+    assert "locked" in reasons[0]
+    assert dict(world.site.metrics.login_failures.counts) == {("locked",): 1, ("wrong_password",): 1}
+    assert world.calls == 0
 
 
 def test_the_directory_is_down(world: PeopleWorld, directory: Directory) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LISTEN = ("people", "listen")
 IDENTITY = ("people", "identity")
+PUBLIC_URL = ("people", "public_url")
 SECRET_FILE = (*IDENTITY, "secret_file")
 BIND_PASSWORD = (*IDENTITY, "ldap", "ldap_bind_password")
 
@@ -40,6 +41,7 @@ def check(source: Source) -> Iterator[Fault]:
     for path in _listeners(source):
         yield from _check_kind(source, path)
         yield from _check_tls(source, path)
+    yield from _check_public_url(source)
     yield from _check_sockets(source)
     yield from _check_identity(source)
     yield from _check_header(source)
@@ -92,6 +94,17 @@ def _check_tls(source: Source, path: KeyPath) -> Iterator[Fault]:
     crl = (*path, "tls", "crl")
     if source.value(crl) is not None and source.value(client_ca) is None:
         yield source.fault(crl, "needs client_ca beside it: the authorities whose certificates it revokes")
+
+
+def _check_public_url(source: Source) -> Iterator[Fault]:
+    """Browsers say which site is behind a request only over https, and to this host's loopback."""
+    url = parse_at(source, PUBLIC_URL, people_values.parse_public_url)
+    if url is None:
+        return
+    scheme, host, _ = people_values.origin_of(url)
+    if scheme == "http" and not people_values.is_loopback(host):
+        text = "must be https: over http others can read keys, and other sites' pages can ask for them"
+        yield source.fault(PUBLIC_URL, text)
 
 
 def _check_sockets(source: Source) -> Iterator[Fault]:

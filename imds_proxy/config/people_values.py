@@ -105,6 +105,14 @@ def _is_address(host: str) -> bool:
     return True
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a URL's host is always this machine: a loopback address or localhost."""
+    try:
+        return values.parse_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def origin_of(url: str) -> tuple[str, str, int]:
     """Return scheme, host (lower case) and port of a URL. Raises ValueError where there is no such thing."""
     parts = urlsplit(url)

@@ -86,6 +86,10 @@ class Answer(web.StreamResponse):
         """End the connection after this answer."""
         self._is_kept = False
 
+    def add_line(self, line: bytes) -> None:
+        """Add a header line, with its end of line."""
+        self._reply = Reply(self._reply.page, self._reply.extra + line)
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Send everything."""
         if self._is_kept is None:

@@ -32,6 +32,7 @@ from imds_proxy.web.page_tokens import PAGE_TOKEN_LIFE, process_page_tokens
 from imds_proxy.web.peer import Peer, peer_of
 from imds_proxy.web.people_answers import (
     JSON,
+    STRICT_TRANSPORT,
     TEXT,
     Denial,
     accounts_document,
@@ -132,6 +133,8 @@ class PeopleService:
         except Denial as denial:
             is_page = target.kind is PeopleKind.PAGE
             response = answer_to_denial(denial, user=visit.user, is_page=is_page)
+        if visit.peer.is_encrypted:
+            response.add_line(STRICT_TRANSPORT)
         self._metrics.people_requests.counts[target.kind, response.status] += 1
         return response
 
@@ -222,6 +225,9 @@ class PeopleService:
             said = f"Sec-Fetch-Site {fetch.sites}, Origin {fetch.origins}"[:_LONGEST_NOTE]
             self._note_refusal(visit, Refusal(f"asked for by another site: {said}"))
             raise Denial(403, "Permission denied: another site has asked for this")
+        if fetch.is_untold:
+            self._note_refusal(visit, Refusal("a browser that does not say which site is behind the request"))
+            raise Denial(403, "Permission denied: this browser does not say which site asks for this")
 
     async def _identify(self, visit: _Visit) -> str:
         try:

@@ -29,7 +29,7 @@ _OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
     # Nothing outside this machine, whatever a page or the browser itself may want.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    "--host-resolver-rules=MAP plain.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 
 

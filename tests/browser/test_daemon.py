@@ -44,7 +44,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, 
     identity = {"header": "X-Remote-User", "trusted": ["127.0.0.1"], "secret_file": str(secret_file)}
     with running_aws(folder) as aws, running_sign_in(aws) as sign_in:
         aws.add_roles("admin", "reader")
-        listen = {"address": "127.0.0.1:0"}
+        listen = {"address": "127.0.0.1:0", "hosts": ["plain.test"]}
         extra = {"signin_endpoint": sign_in.url}
         settings = people_settings_for(aws, identity, _GROUPS, listen, aws_extra=extra)
         with running_daemon(settings, folder) as daemon:
@@ -221,6 +221,23 @@ async def test_foreign_requests(browser: Browser, url: str, foreign: str, aws: A
     ours = [status for address, status in page.answers if address.startswith(url)]
     # The browser asks for leave first (OPTIONS) where it must: that method is not to be had.
     assert set(ours) == {403, 405}
+    assert len(aws.calls()) == before
+
+
+async def test_by_plain_http(browser: Browser, url: str, foreign: str, aws: Aws) -> None:
+    """By http, off loopback, the browser does not say which site asks: every request is refused.
+
+    A foreign page's images and scripts once got as far as STS that way.
+    """
+    plain = url.replace("127.0.0.1", "plain.test")
+    before = len(aws.calls())
+    page = await _open_as("ada", browser, foreign)
+    script = _TRIES.replace("FIELDS", json.dumps({"account": "main", "role": "admin", "token": "x"}))
+    assert await page.evaluate(script.replace("BASE", json.dumps(plain))) == []
+    await page.wait_for_answers(403, 8)
+    assert {status for address, status in page.answers if address.startswith(plain)} <= {403, 405}
+    ours = await _open_as("ada", browser, plain)
+    await wait_for_text(ours, "does not say which site asks")
     assert len(aws.calls()) == before
 
 

@@ -126,6 +126,27 @@ def test_a_whole_section_has_typed_values(tmp_path: Path, files: Path) -> None:
     assert configuration.settings.listen == ()
 
 
+@pytest.mark.parametrize("host", ["localhost", "afp.localhost", "127.0.0.1", "127.0.0.9:8080", "[::1]:8080"])
+def test_public_url_on_loopback(tmp_path: Path, files: Path, host: str) -> None:
+    """Browsers treat it like https."""
+    text = LEAST.replace("{listen", f"{{public_url: 'http://{host}/x', listen")
+    people = _configure(tmp_path, text, files).settings.people
+    assert people is not None
+    assert people.public_url == f"http://{host}/x"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost.example", "10.0.0.3", "[fd00::3]", "127.0.0.1.example", "0.0.0.0"]
+)
+def test_public_url_off_loopback(tmp_path: Path, files: Path, host: str) -> None:
+    """A fault at its line, and no configuration."""
+    text = LEAST.replace("{listen", f"{{public_url: 'http://{host}/x', listen")
+    reading = _read(tmp_path / "a.yaml", text, files)
+    [fault] = reading.faults
+    assert (fault.key, fault.is_warning) == ("people.public_url", False)
+    assert reading.configuration is None
+
+
 LEAST = "people: {listen: [{unix: /run/people.sock}], identity: {peer: true}}"
 
 
@@ -468,6 +489,12 @@ people:
     - https://portal.example/%2e    #! people.callback_urls[6]: a URL with a path that could be read in two ways: write it without %, //, . and ..
     - 'https://portal.example\\x'    #! people.callback_urls[7]: a URL whose host is neither a name nor an address; *.example is not taken either
     - []                            #! people.callback_urls[8]: must be a text
+""",
+    "people over http": """
+people:
+  listen: [{unix: /run/x}]
+  identity: {peer: true}
+  public_url: http://afp.example    #! people.public_url: must be https: over http others can read keys, and other sites' pages can ask for them
 """,
     "no provider of that name": """
 people:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from imds_proxy.web.cross_site import Fetch, own_origins
 from imds_proxy.web.origins import Origin, parse_origin
@@ -17,6 +18,44 @@ def test_programs_are_no_sites() -> None:
     """Nothing said: not foreign. But a POST of the page has to be said to be ours."""
     assert not Fetch().is_foreign(OURS)
     assert not Fetch().is_ours(OURS)
+
+
+def headers(*pairs: tuple[str, str]) -> CIMultiDictProxy[str]:
+    """Return the headers of a request."""
+    return CIMultiDictProxy(CIMultiDict(pairs))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0.0.0 Safari/537.36"),
+        ("User-Agent", "mozilla/4.0 (compatible; MSIE 8.0)"),
+        ("User-Agent", "Opera/9.80 (X11; Linux x86_64) Presto/2.12.388 Version/12.16"),
+        ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
+        ("Referer", "http://attacker.example/"),
+        ("Upgrade-Insecure-Requests", "1"),
+        ("Sec-CH-UA", '"Chromium";v="140"'),
+    ],
+)
+def test_a_browser_that_does_not_say_which_site(header: tuple[str, str]) -> None:
+    """It asks by http, or is an old one: any site's page may be behind it."""
+    assert Fetch.of(headers(header)).is_untold
+    assert Fetch.of(headers(header, ("Origin", "https://afp.example"))).is_untold
+    assert not Fetch.of(headers(header, ("Sec-Fetch-Site", "same-origin"))).is_untold
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "curl/8.5.0", "python-requests/2.32.3", "Boto3/1.40 md/Botocore#1.40", "aws-cli/2.15", "afp-cli/370",
+        "imds-proxy/0.1", "node", "Go-http-client/1.1", "Wget/1.21",
+    ],
+)  # fmt: skip
+def test_programs_that_are_not_browsers(agent: str) -> None:
+    """No page can make them ask."""
+    asked = headers(("User-Agent", agent), ("Accept", "*/*"), ("Accept-Encoding", "gzip"))
+    assert not Fetch.of(asked).is_untold
+    assert not Fetch.of(headers()).is_untold
 
 
 @given(

@@ -336,7 +336,10 @@ def test_a_proxy_with_a_certificate(tmp_path: Path) -> None:
             place = ("127.0.0.1", world.site.ports[0])
             return PeopleCaller(place, source, ((USER_HEADER, "alice"),), tls=context)
 
-        assert caller(shows=proxy.pem).get(ACCOUNTS).status == 200
+        answer = caller(shows=proxy.pem).get(ACCOUNTS)
+        assert answer.status == 200
+        assert answer.header("Strict-Transport-Security") == "max-age=31536000"
+        assert caller(shows=None).get(ACCOUNTS).header("Strict-Transport-Security") == "max-age=31536000"
         assert caller(shows=None).get(ACCOUNTS).status == 401
         assert caller(shows=proxy.pem, source=STRANGER).get(ACCOUNTS).status == 401
         assert caller(shows=None).get(f"{BASE}/status").status == 200

@@ -256,6 +256,39 @@ def test_from_our_own_page(world: PeopleWorld, headers: list[Header]) -> None:
     assert world.proxy().ask("GET", f"{BASE}/account", *headers).status == 200
 
 
+BROWSER = ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "", "/account", "/account/main/reader", "/account/main/reader/credentials", "/static/page.js"],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_browser_that_does_not_say_which_site_asks(world: PeopleWorld, method: str, path: str) -> None:
+    """403 before anybody is asked: by http browsers leave out Sec-Fetch-Site, whichever page is behind it."""
+    logins, calls = dict(world.site.metrics.logins.counts), world.calls
+    answer = world.proxy().ask(method, BASE + path, BROWSER, ("Accept", "image/avif,image/webp,*/*;q=0.8"))
+    assert answer.status == 403
+    assert (dict(world.site.metrics.logins.counts), world.calls) == (logins, calls)
+    told = world.proxy().ask("GET", f"{BASE}/account", BROWSER, (SITE, "same-origin"))
+    assert told.status == 200
+
+
+def test_a_browser_without_its_headers_posts_in_vain(world: PeopleWorld) -> None:
+    """Also with the page's own Origin."""
+    calls = world.calls
+    answer = world.proxy().post(f"{BASE}/credentials", "a=b", BROWSER, ("Origin", OWN))
+    assert (answer.status, world.calls) == (403, calls)
+
+
+def test_headers_for_browsers(world: PeopleWorld) -> None:
+    """A window that we open, or that opened us, can't be reached; without TLS no HSTS (RFC 6797, 7.2)."""
+    for path in ("/status", "/account", "/", "/account/main/nothing", "/no/such/path", "/static/page.js"):
+        answer = world.proxy().get(BASE + path)
+        assert answer.header("Cross-Origin-Opener-Policy") == "same-origin", path
+        assert answer.header("Strict-Transport-Security") is None
+
+
 def test_the_address_itself_is_an_origin(world: PeopleWorld) -> None:
     """Whoever opens the page by address and port is at home there; another port is another site."""
     proxy = world.proxy()

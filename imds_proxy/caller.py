@@ -166,9 +166,12 @@ class Identities:
         """
         return IdentifiedCaller(self, address, workload, not_before)
 
-    def person(self, user: str, address: IPAddress | None) -> Person:
-        """Return the person who logged in as `user`, from `address` or over a unix socket (None)."""
-        return Person(self, user, address)
+    def person(self, user: str, address: IPAddress | None, *, is_machine: bool = False) -> Person:
+        """Return the person who logged in as `user`, from `address` or over a unix socket (None).
+
+        To the library a machine is a user, too: its address.
+        """
+        return Person(self, user, address, is_machine=is_machine)
 
     def mapped_name(self, address: IPAddress) -> str | None:
         """Return the name that `hosts:` gives the address, without asking anyone."""
@@ -367,6 +370,7 @@ class Person:
     user: str
     address: IPAddress | None
     workload: None = None
+    is_machine: bool = False
 
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the names in `domains` that lead back to the address; see `provider.Caller`."""

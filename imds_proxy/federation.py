@@ -96,6 +96,8 @@ class Federation:
         if account is None:
             text = f"is granted to {person.user} ({grant.reason}), but has no id"
             raise ConfigurationError([Fault("accounts", grant.account, text)])
+        if person.is_machine and person.address is not None:
+            return self._role_sessions.session_of_address(grant, account, person.user, person.address)
         return self._role_sessions.session_of_person(grant, account, person.user, person.address)
 
     async def credentials(self, session: RoleSession, *, fresh: bool = False) -> Credentials:

@@ -178,7 +178,9 @@ class AWSFederationProxy:
             engine=current,
             environment=environment,
             federation=_open_federation(settings, self._provider_name, self.provider, workshop),
-            person=_open_identities(settings).person(self.user, self._address),
+            person=_open_identities(settings).person(
+                self.user, self._address, is_machine=self._address is not None
+            ),
         )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import lru_cache
+from ipaddress import ip_address
+
+from imds_proxy.names import parse_host_name
 
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html (RoleName) and
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html (RoleSessionName) write
@@ -18,6 +21,8 @@ _LONGEST_SESSION_NAME = 64
 # mark was marked by us: a caller can't choose a host name that reads like another caller's mark.
 _MARK_DIGITS = 16
 _ENDS_IN_MARK = re.compile(rf"=[0-9a-f]{{{_MARK_DIGITS}}}\Z")
+
+_SHARED = "imds-proxy-"
 
 _INSTANCE_ID_DIGITS = 17
 
@@ -58,13 +63,51 @@ def session_name(text: str) -> str:
     """
     if _SESSION_NAME.fullmatch(text) and not _ENDS_IN_MARK.search(text):
         return text
-    mark = "=" + _digest(text)[:_MARK_DIGITS]
+    return _marked(text, _digest(text))
+
+
+def _marked(text: str, digest: str) -> str:
+    mark = "=" + digest[:_MARK_DIGITS]
     return _NOT_IN_SESSION_NAME.sub("-", text)[: _LONGEST_SESSION_NAME - len(mark)] + mark
+
+
+def names_of_machine(text: str) -> tuple[str, str]:
+    """Return (session name, name in tags) of a machine; `text` is its confirmed name or its address.
+
+    A name without a dot is marked, since most logins read like one.
+    """
+    if "." in text or ":" in text:
+        return session_name(text), text
+    marked = _marked(text, _digest(f"machine {text}"))
+    return marked, marked
+
+
+def names_of_person(user: str) -> tuple[str, str]:
+    """Return (session name, name in tags) of a person: the login, marked where it reads like a machine's.
+
+    So no machine has either of them: see `names_of_machine`.
+    """
+    if not reads_like_a_machine(user):
+        return session_name(user), user
+    marked = _marked(user, _digest(f"person {user}"))
+    return marked, marked
+
+
+def reads_like_a_machine(user: str) -> bool:
+    """Tell whether a login reads like a host name with a dot, an address, or what machines share."""
+    text = user.strip().lower()
+    if text.startswith(_SHARED):
+        return True
+    try:
+        ip_address(text)
+    except ValueError:
+        return "." in text and parse_host_name(text) is not None
+    return True
 
 
 def shared_session_name(host: str) -> str:
     """Return the session name that all callers of a grant share; `host` is the gateway's host name."""
-    return session_name(f"imds-proxy-{host}")
+    return session_name(f"{_SHARED}{host}")
 
 
 def instance_id(name: str) -> str:

@@ -38,8 +38,10 @@ class RoleSessions:
         address. Raises Refusal when IAM has no role of that name, or a tag would not fit.
         """
         caller = names[0] if names else str(address)
-        name = naming.shared_session_name(self.gateway) if self.is_shared else naming.session_name(caller)
-        return self._session(grant, account, session_name=name, caller=caller, address=str(address))
+        name, shown = naming.names_of_machine(caller)
+        if self.is_shared:
+            name = naming.shared_session_name(self.gateway)
+        return self._session(grant, account, session_name=name, caller=shown, address=str(address))
 
     def session_of_person(
         self, grant: Grant, account: Account, user: str, address: IPAddress | None
@@ -49,9 +51,21 @@ class RoleSessions:
         Named after the user, also where machines share sessions: CloudTrail has to say who it was. Raises
         Refusal when IAM has no role of that name, or a tag would not fit.
         """
-        name = naming.session_name(user)
+        name, shown = naming.names_of_person(user)
         origin = "local" if address is None else str(address)
-        session = self._session(grant, account, session_name=name, caller=user, address=origin)
+        session = self._session(grant, account, session_name=name, caller=shown, address=origin)
+        return replace(session, is_person=True)
+
+    def session_of_address(
+        self, grant: Grant, account: Account, user: str, address: IPAddress
+    ) -> RoleSession:
+        """Return the session in which the library's user gets the grant that is a machine's address.
+
+        Raises Refusal as the others do.
+        """
+        session = self._session(
+            grant, account, session_name=naming.session_name(user), caller=user, address=str(address)
+        )
         return replace(session, is_person=True)
 
     def _session(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from imds_proxy import naming
 from imds_proxy.errors import Refusal
-from imds_proxy.model import Account, Grant, canonical_address
+from imds_proxy.model import Account, Grant, RoleSession, canonical_address
+from imds_proxy.names import parse_host_name
 from imds_proxy.role_sessions import RoleSessions
 
 NAME = "tuvfoo42.valid.example"
@@ -65,6 +67,59 @@ def test_the_source_identity_is_the_session_name() -> None:
     assert person.source_identity == person.session_name == naming.session_name("Jörg")
     assert PER_CALLER.session_for(grant(), ACCOUNT, (NAME,), ADDRESS).source_identity is None
     assert machine != PER_CALLER.session_for(grant(), ACCOUNT, (NAME,), ADDRESS)
+
+
+TAGGED = replace(ACCOUNT, has_source_identity=True, session_tags=(("Name", "{name}"),))
+ADDRESSES = st.one_of(st.ip_addresses(v=4).map(str), st.ip_addresses(v=6).map(str))
+LABELS = st.from_regex(r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,4}[a-zA-Z0-9_])?", fullmatch=True)
+MACHINES = st.lists(LABELS, min_size=1, max_size=30).map(".".join).map(parse_host_name).filter(bool)
+
+
+def names_at_aws(session: RoleSession) -> set[str]:
+    """Return all by which AWS tells who it is, as IAM may compare it without case."""
+    assert session.source_identity is not None
+    return {session.session_name.lower(), session.source_identity.lower(), session.tags[0][1].lower()}
+
+
+@given(st.one_of(MACHINES, ADDRESSES), st.sampled_from(["", "upper", ".", "imds-proxy-"]))
+@example("tuvfoo42.valid.example", "")
+@example("10.0.0.5", "")
+@example("fd00::5", "")
+@example("web", "")
+@example("0", "")
+@example("x" * 63 + ".example." + "y" * 60, "")
+def test_no_person_has_a_machines_names(name: str, change: str) -> None:
+    """Session name, source identity and tags: a login that reads like a machine's name is marked."""
+    login = {"": name, "upper": name.upper(), ".": f"{name}.", "imds-proxy-": f"imds-proxy-{name}"}[change]
+    gateway = replace(SHARED, gateway=name)
+    person = names_at_aws(PER_CALLER.session_of_person(grant(), TAGGED, login, ADDRESS))
+    for sessions in (PER_CALLER, gateway):
+        for names in ((name,), ()):
+            address = canonical_address(name) if ":" in name else ADDRESS
+            assert not person & names_at_aws(sessions.session_for(grant(), TAGGED, names, address))
+
+
+@pytest.mark.parametrize("login", ["jdoe", "JDoe", "j.doe@valid.example", "web", "o_neill", "a-b", "42"])
+def test_ordinary_logins_are_session_names(login: str) -> None:
+    """And so is a machine's name with a dot in it; a machine's name without one has the mark."""
+    session = PER_CALLER.session_of_person(grant(), TAGGED, login, None)
+    assert {session.session_name, session.source_identity, session.tags[0][1]} == {login}
+
+
+@pytest.mark.parametrize(
+    "login", ["tuvfoo42.valid.example", "j.doe", "10.0.0.5", "FD00::5", "imds-proxy-gw1"]
+)
+def test_a_login_that_reads_like_a_machines_name(login: str) -> None:
+    """Keeps its text in front of the mark."""
+    name = PER_CALLER.session_of_person(grant(), ACCOUNT, login, None).session_name
+    assert re.fullmatch(re.escape(login.replace(":", "-")) + "=[0-9a-f]{16}", name)
+
+
+def test_a_machine_without_a_domain() -> None:
+    """From `hosts:` or a token: it has the mark, since most logins read like it."""
+    session = PER_CALLER.session_for(grant(), TAGGED, ("web",), ADDRESS)
+    assert re.fullmatch("web=[0-9a-f]{16}", session.session_name)
+    assert session.session_name == session.source_identity == session.tags[0][1]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ class BaseProvider:
         del config
         return None
 
+    def get_login_names(self) -> Iterable[str]:
+        """Return all login names by which this class knows the user, for `deny`: its own spellings.
+
+        Asked only where login names are denied. Errors as in `get_accounts_and_roles`.
+        """
+        return (self.user,)
+
     @abstractmethod
     def get_accounts_and_roles(self) -> Mapping[str, Iterable[tuple[str, str]]] | None:
         """Return {account: {(role, reason), ...}, ...}; empty or None is a no.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic import ValidationError
 
 from imds_proxy import role_answers
+from imds_proxy.base_provider import BaseProvider
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.daemon_threads import DaemonThreads
 from imds_proxy.errors import OverloadError, ProviderError, Refusal, Trouble
@@ -87,6 +88,17 @@ class BlockingProvider(Provider[ProviderSettings]):
             self._translate(outcome, user)
         return outcome
 
+    async def logins_of(self, caller: Caller) -> frozenset[str]:
+        """Return the login names by which the class knows a person. Raises as `grants_for` does."""
+        ask = getattr(self.provider_class, "get_login_names", None)
+        if caller.user is None or ask in (None, BaseProvider.get_login_names):
+            return await super().logins_of(caller)
+        self._check_hanging()
+        outcome = await self._threads.run(partial(self._ask_logins, caller.user))
+        if isinstance(outcome, BaseException):
+            self._translate(outcome, caller.user)
+        return outcome
+
     def rehearse(self, user: str, patience: float) -> None:
         """Make an object for `user`, and let it go. For whoever may block, `patience` seconds at most.
 
@@ -146,6 +158,13 @@ class BlockingProvider(Provider[ProviderSettings]):
                     return role_answers.join({user: self._ask_object(self._make(user))})
                 return role_answers.join({name: self._ask_named(self._make(user), name) for name in names})
         except BaseException as error:  # noqa: BLE001  a site's class may do anything, exit included
+            return error
+
+    def _ask_logins(self, user: str) -> frozenset[str] | BaseException:
+        try:
+            with self._counted():
+                return role_answers.read_logins(self._make(user).get_login_names())
+        except BaseException as error:  # noqa: BLE001  as above
             return error
 
     def _try_to_make(self, user: str) -> BaseException | None:

@@ -11,9 +11,10 @@ import copy
 from typing import TYPE_CHECKING
 
 from imds_proxy.errors import AWSError, ConfigurationError, Fault, Refusal, Trouble
-from imds_proxy.inquiry import ask_provider
+from imds_proxy.inquiry import ask_logins, ask_provider
 from imds_proxy.model import Grant
 from imds_proxy.role_answers import join_reasons
+from imds_proxy.text import fold_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,7 @@ class Federation:
         self._provider = provider
         self._accounts = accounts
         self._denied = denied
+        self._denied_logins = frozenset(map(fold_login, denied.names))
         self._role_sessions = role_sessions
         self._cache = cache
         self._sts = sts
@@ -71,9 +73,13 @@ class Federation:
 
     async def grants(self, person: Person) -> frozenset[Grant]:
         """Return all that a person may have. Raises Refusal or Trouble."""
-        # Folded as providers may do it: to a directory, U+017F is an s.
-        if person.address in self._denied.addresses or person.user.casefold() in self._denied.names:
+        if person.address in self._denied.addresses or fold_login(person.user) in self._denied_logins:
             raise Refusal(f"{person.user} is denied")
+        if self._denied_logins:
+            logins = await ask_logins(self.name, self._provider, person, self._metrics)
+            denied = self._denied_logins.intersection(map(fold_login, logins))
+            if denied:
+                raise Refusal(f"{person.user}, whom provider {self.name} knows as {min(denied)}, is denied")
         return await ask_provider(self.name, self._provider, person, self._metrics)
 
     async def grant(self, person: Person, account: str, role: str) -> Grant:

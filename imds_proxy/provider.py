@@ -77,6 +77,14 @@ class Provider(ABC, Generic[Settings]):
         Must not block: what blocks belongs on a thread (`asyncio.to_thread`).
         """
 
+    async def logins_of(self, caller: Caller) -> frozenset[str]:
+        """Return all login names by which this provider knows a person, for `deny`.
+
+        One that compares names by rules of its own (a directory that ignores case, an entry with two names)
+        returns its own spellings. Errors as in `grants_for`.
+        """
+        return frozenset() if caller.user is None else frozenset({caller.user})
+
 
 def _known_account(name: str, info: ValidationInfo) -> str:
     accounts = (info.context or {}).get("accounts")

@@ -38,6 +38,17 @@ def read_answer(answer: object) -> Answer:
     return {key: frozenset(reasons) for key, reasons in found.items()}
 
 
+def read_logins(answer: object) -> frozenset[str]:
+    """Return the login names that a class answers with. Raises TypeError for anything but texts."""
+    if isinstance(answer, str | bytes | Mapping) or not isinstance(answer, Iterable):
+        raise TypeError(f"answered with {_a(answer)}, not with login names")
+    names = frozenset(answer)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"answered with {_a(name)} among the login names, not a text")
+    return names
+
+
 def _read_pair(account: str, pair: object) -> tuple[str, str]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(f"answered for {account} with {_a(pair)} among its roles, not a (role, reason) pair")

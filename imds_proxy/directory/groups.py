@@ -49,6 +49,21 @@ def groups_of(settings: DirectorySettings, user: str, means: Means = DEFAULT_MEA
     return ask(settings, question, means)
 
 
+def logins_of(settings: DirectorySettings, user: str, means: Means = DEFAULT_MEANS) -> tuple[str, ...]:
+    """Return all login names of the entry that `user` means; none where the directory knows no such user.
+
+    Blocks. Raises as `groups_of` does.
+    """
+    if not is_possible_name(user):
+        return ()
+
+    def question(desk: Desk) -> tuple[str, ...]:
+        person = find_person(desk.connection, settings, user)
+        return () if person is None else person.logins
+
+    return ask(settings, question, means)
+
+
 class _Search:
     """The searches for one person, and what they have found so far."""
 

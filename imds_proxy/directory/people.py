@@ -28,6 +28,8 @@ class Person:
     dn: str
     login: str
     """As the directory spells it: `Alice` and `alice` are one person, and have one name here."""
+    logins: tuple[str, ...] = ()
+    """All names of the entry."""
 
 
 def is_possible_name(user: str) -> bool:
@@ -53,13 +55,13 @@ def find_person(connection: Connection, settings: DirectorySettings, user: str) 
     if len(entries) > 1:
         raise Refusal(f"{user!r} is the name of {entries[0].dn} and of {entries[1].dn}")
     values = entries[0].texts(assertion.attribute)
-    names = _bare_names(values, assertion.before, assertion.after)
+    names = tuple(_bare_names(values, assertion.before, assertion.after))
     alike = [name for name in names if _fold(name) == _fold(user)]
     if not alike or not entries[0].dn:
         text = "LDAP: %r was looked for and %r found, whose %s is another one, or hidden from bind_dn"
         _log.info(text, user, entries[0].dn, assertion.attribute)
         return None
-    return Person(entries[0].dn, user if user in alike else min(alike))
+    return Person(entries[0].dn, user if user in alike else min(alike), names)
 
 
 def _bare_names(values: Iterable[str], before: str, after: str) -> Iterable[str]:

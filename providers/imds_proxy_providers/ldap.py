@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
-from imds_proxy.directory.groups import groups_of
+from imds_proxy.directory.groups import groups_of, logins_of
 from imds_proxy.directory.settings import OLD_NAMES, DirectorySettings
 from imds_proxy.directory.wire import check_library
 from imds_proxy.provider import PEOPLE
@@ -39,6 +39,10 @@ class Provider(by_groups.ProviderByGroups):
         super().__init__(user, config, logger)
         known = {*Settings.model_fields, *OLD_NAMES} & config.keys()
         self._settings = Settings.model_validate({key: config[key] for key in known})
+
+    def get_login_names(self) -> tuple[str, ...]:
+        """Return all login names of the user's entry. Raises as `get_group_list` does."""
+        return logins_of(self._settings, self.user)
 
     def get_group_list(self) -> list[str] | None:
         """Return the names of the user's groups; None for a user whom the directory does not know.

@@ -13,6 +13,11 @@ class Provider(ProviderByGroups):
     settings_model = Settings
     serves = frozenset({PEOPLE})
 
+    def get_login_names(self) -> list[str]:
+        """Return the login name as NSS writes it; none for a user whom NSS does not know. Raises OSError."""
+        person = nss.find_person(self.user)
+        return [] if person is None else [person.name]
+
     def get_group_list(self) -> list[str]:
         """Return the names of the user's groups; none for a user whom NSS does not know. Raises OSError."""
         person = nss.find_person(self.user)

@@ -39,6 +39,16 @@ class Lists(BaseProvider):
         return {"main": [("a", f"{self.user} may")]}
 
 
+class Aliases(Lists):
+    """Knows users by several names."""
+
+    def get_login_names(self) -> Any:
+        """Return the names, or what the settings say."""
+        if "names" in self.config and self.config["names"] is None:
+            raise PermissionError("no names for you")
+        return self.config.get("names", [self.user, "Joseph"])
+
+
 class Stranger:
     """Has the shape and no base of ours."""
 

@@ -25,6 +25,15 @@ class ScriptedProvider(Provider[ProviderSettings]):
         self.failure: BaseException | None = None
         self.seconds = 0.0
         self.callers: list[str] = []
+        self.logins: dict[str, frozenset[str]] = {}
+        """By user; the name itself where there is none."""
+        self.logins_error: BaseException | None = None
+
+    async def logins_of(self, caller: Caller) -> frozenset[str]:
+        """Return what it was told to."""
+        if self.logins_error is not None:
+            raise self.logins_error
+        return self.logins.get(caller.user or "") or await super().logins_of(caller)
 
     async def grants_for(self, caller: Caller) -> frozenset[Grant]:
         """Return what it was told to."""

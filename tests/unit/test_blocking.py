@@ -92,6 +92,20 @@ async def test_a_class_without_a_base_of_ours() -> None:
     assert provider.serves == {MACHINES, PEOPLE}
 
 
+async def test_login_names() -> None:
+    """As the class spells them, on a thread; the user's own where it does not say."""
+    assert await provider_of(old_providers.Lists).logins_of(JOE) == {"joe"}
+    assert await provider_of(old_providers.Stranger, motto="x").logins_of(JOE) == {"joe"}
+    assert await provider_of(old_providers.Aliases).logins_of(JOE) == {"joe", "Joseph"}
+    assert await provider_of(old_providers.Aliases).logins_of(NamedCaller("10.0.0.5")) == frozenset()
+    with pytest.raises(ProviderError, match="not with login names"):
+        await provider_of(old_providers.Aliases, names="joe").logins_of(JOE)
+    with pytest.raises(ProviderError, match="not a text"):
+        await provider_of(old_providers.Aliases, names=[7]).logins_of(JOE)
+    with pytest.raises(Refusal):
+        await provider_of(old_providers.Aliases, names=None).logins_of(JOE)
+
+
 async def test_a_machine_is_called_by_its_address() -> None:
     """The old program called it so."""
     grants = await provider_of(old_providers.Lists).grants_for(NamedCaller("::ffff:10.0.0.5"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imds_proxy.directory.filters import escape
-from imds_proxy.directory.groups import MEMBERS_AT_A_TIME, groups_of
+from imds_proxy.directory.groups import MEMBERS_AT_A_TIME, groups_of, logins_of
 from imds_proxy.errors import ProviderError, Refusal
 from tests.standins.directory import PEOPLE, Directory, group_dn, person_dn, settings
 
@@ -20,6 +20,17 @@ def test_direct_groups() -> None:
     directory.add_group("others", [person_dn("bob")])
     assert groups_of(settings(), "alice", directory.means()) == ("aws-main-admin", "zebra")
     assert directory.open_connections == 0
+
+
+def test_all_names_of_an_entry() -> None:
+    """For `deny`: as the directory spells them, whichever was asked for."""
+    directory = Directory()
+    directory.add_person("Jane")
+    directory.entries[person_dn("Jane")]["uid"] = ["Jane", "jd"]
+    for user in ("jane", "JD", "Jane"):
+        assert logins_of(settings(), user, directory.means()) == ("Jane", "jd")
+    assert logins_of(settings(), "nobody", directory.means()) == ()
+    assert logins_of(settings(), "\ud800", directory.means()) == ()
 
 
 def test_somebody_without_groups_is_not_nobody() -> None:

@@ -107,6 +107,42 @@ async def test_denied_people_are_not_asked_about() -> None:
 
 
 @in_virtual_time
+async def test_spellings_of_a_denied_name() -> None:
+    """Composed or not, wide or not, with spaces around: whatever a directory may take for the same name."""
+    desk = Desk(denied=("Jos\u00e9", "Stra\u00dfe"))
+    for name in ("Jose\u0301", "jos\u00e9", "JOSE\u0301", "\uff2aos\u00e9", " jos\u00e9 ", "STRASSE"):
+        with pytest.raises(Refusal, match="is denied"):
+            await desk.federation.grants(desk.person(name))
+    assert desk.provider.callers == []
+    assert await desk.federation.grants(desk.person("jose"))
+
+
+@in_virtual_time
+async def test_a_name_that_the_provider_takes_for_a_denied_one() -> None:
+    """Its own spellings count as the typed one does; where it can't tell them there are no grants."""
+    desk = Desk(denied=("Jane",))
+    desk.provider.logins = {"jd": frozenset({"jd", "JANE"})}
+    with pytest.raises(Refusal, match="jd, whom provider people knows as jane, is denied"):
+        await desk.federation.grant(desk.person("jd"), "main", "admin")
+    assert await desk.federation.grants(desk.person("alice")) == frozenset(GRANTS)
+    desk.provider.logins_error = ProviderError("the directory does not answer")
+    with pytest.raises(ProviderError):
+        await desk.federation.grants(desk.person("alice"))
+    desk.provider.logins_error = OSError("broken")
+    with pytest.raises(ProviderError, match="broken"):
+        await desk.federation.grants(desk.person("alice"))
+    assert desk.sts.calls == []
+
+
+@in_virtual_time
+async def test_without_denied_names_nobody_is_asked_for_spellings() -> None:
+    """It would be a question to the directory for nothing."""
+    desk = Desk(denied=("10.0.0.9",))
+    desk.provider.logins_error = ProviderError("the directory does not answer")
+    assert await desk.federation.grants(desk.person("alice")) == frozenset(GRANTS)
+
+
+@in_virtual_time
 async def test_a_session_is_the_persons() -> None:
     """Named after them though machines share theirs, and never one with a machine of the same name."""
     desk = Desk()

@@ -54,6 +54,14 @@ def test_names_of_groups() -> None:
 
 
 @pytest.mark.parametrize("module", [grp, sssd])
+def test_login_names(module: object) -> None:
+    """As NSS writes them, for `deny`."""
+    provider_class = module.Provider  # type: ignore[attr-defined]
+    assert provider_class("root", REGEX).get_login_names() == ["root"]
+    assert provider_class(NOBODY, REGEX).get_login_names() == []
+
+
+@pytest.mark.parametrize("module", [grp, sssd])
 def test_the_primary_group_of_a_user(module: object) -> None:
     """It is among the groups, though no list of members has it."""
     root = pwd.getpwuid(0)

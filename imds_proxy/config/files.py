@@ -15,6 +15,9 @@ from imds_proxy.secret_file import read_secret
 if TYPE_CHECKING:
     from pathlib import Path
 
+SHORTEST_PROXY_SECRET = 32
+"""Characters."""
+
 SHORTEST_TOKEN_KEY = 32
 """Bytes."""
 
@@ -44,6 +47,19 @@ def parse_secret_key(text: str) -> str:
     secret = text.strip()
     if not secret or not secret.isprintable() or " " in secret:
         raise ValueError("must have the secret key on one line and nothing else")
+    return secret
+
+
+def parse_proxy_secret(text: str) -> str:
+    """Return the secret of a trusted proxy, which is the one line of a file. Raises ValueError."""
+    secret = text.strip()
+    if not secret or not secret.isprintable() or " " in secret:
+        raise ValueError("must have the secret on one line and nothing else")
+    if len(secret) < SHORTEST_PROXY_SECRET:
+        raise ValueError(
+            f"has a secret of {len(secret)} characters, {SHORTEST_PROXY_SECRET} at least;"
+            " make one with: openssl rand -hex 32"
+        )
     return secret
 
 

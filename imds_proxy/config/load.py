@@ -86,7 +86,7 @@ def read_configuration(path: Path, environ: Mapping[str, str]) -> Reading:
     if set(token_keys or ()) & set(workload_token_keys or ()):
         text = "has a key of tokens.key_file: who has one must not have the other; make another"
         found.append(source.fault(checks.WORKLOAD_KEY_FILE, text))
-    people_secret = _read_file(source, people_checks.SECRET_FILE, files.parse_secret_key, found)
+    people_secret = _read_file(source, people_checks.SECRET_FILE, files.parse_proxy_secret, found)
     workload_secrets = _read_workload_secrets(source, found)
     configuration = None
     if settings is not None and all(fault.is_warning for fault in found):

@@ -44,6 +44,7 @@ def build_sign_on(identity: IdentitySettings, secret: str | None, *, state: Sign
             secret=secret,
             secret_header=identity.secret_header,
             clock=state.clock,
+            throttle=state.throttle,
         )
     directory = identity.ldap
     if directory is not None:

@@ -65,7 +65,7 @@ def installed(text: str, folder: Path) -> str:
             path.mkdir(exist_ok=True)
             continue
         else:
-            path.write_text("swordfish-swordfish\n")
+            path.write_text("swordfish-swordfish-swordfish-32\n")
         path.chmod(0o600)
     return text
 

@@ -50,7 +50,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _openssl("req -x509 -newkey rsa:512 -nodes -days 2 -subj /CN=weak -keyout weak.key -out weak.pem", folder)
     (folder / "empty").touch()
     (folder / "garbage").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    (folder / "secret").write_text("swordfish-swordfish\n")
+    (folder / "secret").write_text("swordfish-swordfish-swordfish-32\n")
+    (folder / "short").write_text("x" * 31 + "\n")
     (folder / "two-lines").write_text("swordfish\nswordfish\n")
     for file in folder.iterdir():
         file.chmod(0o600)
@@ -121,7 +122,7 @@ def test_a_whole_section_has_typed_values(tmp_path: Path, files: Path) -> None:
     assert people.callback_urls == ("https://portal.example", "http://127.0.0.1:8080/a")
     assert people.identity.trusted == (IPv4Network("10.0.0.2/32"), IPv6Network("fd00::/64"), os.getuid())
     assert configuration.people_secret is not None
-    assert configuration.people_secret.get_secret_value() == "swordfish-swordfish"
+    assert configuration.people_secret.get_secret_value() == "swordfish-swordfish-swordfish-32"
     assert "swordfish" not in repr(configuration)
     assert configuration.settings.listen == ()
 
@@ -451,13 +452,21 @@ people:
     trusted: [USER]
     secret_file: FILES/open-secret   #! people.identity.secret_file: FILES/open-secret has a secret and others can read it; chmod o= FILES/open-secret
 """,
+    "a short secret": """
+people:
+  listen: [{unix: /run/x}]
+  identity:
+    header: X-User
+    trusted: [USER]
+    secret_file: FILES/short     #! people.identity.secret_file: FILES/short: has a secret of 31 characters, 32 at least; make one with: openssl rand -hex 32
+""",
     "two lines of secret": """
 people:
   listen: [{unix: /run/x}]
   identity:
     header: X-User
     trusted: [USER]
-    secret_file: FILES/two-lines     #! people.identity.secret_file: FILES/two-lines: must have the secret key on one line and nothing else
+    secret_file: FILES/two-lines     #! people.identity.secret_file: FILES/two-lines: must have the secret on one line and nothing else
 """,
     "nobody can be known on the socket": """
 people:

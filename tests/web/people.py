@@ -23,7 +23,11 @@ BASE = "/afp-api/latest"
 PUBLIC = "https://afp.valid.example/afp-api/latest"
 PORTAL = "https://portal.valid.example/back"
 
-USER_HEADER, SECRET_HEADER, SECRET = "X-Remote-User", "X-Imds-Proxy-Secret", "the-proxy's-own-secret"
+USER_HEADER, SECRET_HEADER, SECRET = (
+    "X-Remote-User",
+    "X-Imds-Proxy-Secret",
+    "the-proxy's-own-secret-of-32-characters",
+)
 PROXY, OUTSIDE, STRANGER = "127.0.0.1", "127.0.0.66", "127.0.0.2"
 """A trusted proxy; an address in `callers_except`; one that may ask but is no proxy."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,6 +158,32 @@ def test_refusals_of_identity_are_on_record(giving: PeopleWorld) -> None:
     [record] = giving.site.audit_records()
     assert (record["caller"], record["outcome"], record["name"]) == (STRANGER, "refused", None)
     assert "no trusted proxy" in record["reason"]
+
+
+@pytest.mark.parametrize("shown", ["x", SECRET[:-1], SECRET + "x", "", SECRET.upper()])
+def test_a_wrong_secret(giving: PeopleWorld, shown: str) -> None:
+    """Is answered after a pause, and counted; the right one goes through meanwhile, from the same address."""
+    guesser = giving.caller((SECRET_HEADER, shown), (USER_HEADER, "alice"))
+    with guesser.connected() as connection:
+        connection.send(guesser.render("GET", f"{BASE}/account", *guesser.headers))
+        assert giving.proxy().get(f"{BASE}/account").status == 200
+        assert connection.read_answer().status == 401
+    assert guesser.get(f"{BASE}/account").status == 401
+    assert dict(giving.site.metrics.login_failures.counts) == {("wrong_secret",): 2}
+    assert giving.calls == 0
+
+
+def test_many_wrong_secrets_at_once(giving: PeopleWorld) -> None:
+    """One at a time gets its answer; those that wait too long for their turn are told to come back later."""
+    guesser = giving.caller((SECRET_HEADER, "x" * 32), (USER_HEADER, "alice"))
+    with ExitStack() as stack:
+        connections = [stack.enter_context(guesser.connected()) for _ in range(8)]
+        for connection in connections:
+            connection.send(guesser.render("GET", f"{BASE}/account", *guesser.headers))
+        statuses = [connection.read_answer().status for connection in connections]
+    assert set(statuses) <= {401, 429}
+    assert giving.proxy().get(f"{BASE}/account").status == 200
+    assert giving.calls == 0
 
 
 # --- from where, for which host ------------------------------------------------------------------------

@@ -230,7 +230,7 @@ def test_renewal_without_a_signal(files: Files, sts: LittleSts, tmp_path: Path) 
     """
     identity = {"header": "X-Remote-User", "trusted": ["127.0.0.1"], "secret_file": str(tmp_path / "secret")}
     (tmp_path / "secret").touch(mode=0o600)
-    (tmp_path / "secret").write_text("the-proxy's-own-secret\n")
+    (tmp_path / "secret").write_text("the-proxy's-own-secret-of-32-characters\n")
     settings = site_settings(
         sts,
         listen=[files.listen(imds_v1=True, provider="machines")],

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imds_proxy.journal import render_entry
+from imds_proxy.text import visible
 
 _PRIORITIES = {"granted": "6", "refused": "5", "trouble": "4"}
 """As in syslog(3): informational, notice, warning."""
@@ -109,7 +110,7 @@ def message_of(line: Line) -> str:
     if line.count > 1:
         words.append(f"{line.count} times")
     text = ": ".join((words[0], "; ".join(words[1:]))) if words[1:] else words[0]
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return visible(text)
 
 
 def _utc(time: float) -> str:

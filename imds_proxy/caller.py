@@ -21,6 +21,7 @@ from imds_proxy.errors import Refusal, RefusalKind, ResolutionError, Trouble
 from imds_proxy.lookup_queue import LookupQueue
 from imds_proxy.names import AllowedDomains, host_name
 from imds_proxy.recent import Recent
+from imds_proxy.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -375,7 +376,9 @@ class Person:
     async def confirmed_names(self, domains: AllowedDomains) -> tuple[str, ...]:
         """Return the names in `domains` that lead back to the address; see `provider.Caller`."""
         if self.address is None:
-            raise Refusal(f"{self.user} came without an address, so there is no host name to confirm")
+            raise Refusal(
+                f"{visible(self.user)} came without an address, so there is no host name to confirm"
+            )
         return _names_of(await self._identities.identify(self.address, domains, not_before=NEVER))
 
 

@@ -24,6 +24,7 @@ from imds_proxy.errors import ConfigurationError, FederationError
 from imds_proxy.exit_statuses import EXIT_FAILED, EXIT_FAULTY, EXIT_REFUSED, EXIT_TROUBLE
 from imds_proxy.loading import admin_socket, config_option, load, path_of, socket_option
 from imds_proxy.private_memory import keep_memory_private
+from imds_proxy.text import visible, visible_lines
 
 if TYPE_CHECKING:
     from imds_proxy.explain import Explanation
@@ -94,10 +95,10 @@ def serve(path: Path | None) -> None:
     try:
         server.serve(path, os.environ, loaded)
     except ConfigurationError as error:
-        click.echo(str(error), err=True)
+        click.echo(visible_lines(str(error)), err=True)
         status = EXIT_FAULTY
     except FederationError as error:
-        click.echo(f"imds-proxy: {error}", err=True)
+        click.echo(visible_lines(f"imds-proxy: {error}"), err=True)
         status = EXIT_FAILED
     listener.stop()
     sys.stdout.flush()
@@ -199,7 +200,7 @@ def explain(
                 caller, admin_socket(socket_path, path), workload=workload, assumes=assumes
             )
     except FederationError as error:
-        click.echo(f"imds-proxy: {error}", err=True)
+        click.echo(visible_lines(f"imds-proxy: {error}"), err=True)
         sys.exit(EXIT_TROUBLE)
     _show(explanation, as_json=as_json, assumes=assumes)
     sys.exit(_EXIT_OF_OUTCOME[explanation.outcome])
@@ -247,5 +248,5 @@ def _show(explanation: Explanation, *, as_json: bool, assumes: bool) -> None:
         click.echo(json.dumps(fields, indent=2))
         return
     for number, step in enumerate(explanation.steps, 1):
-        click.echo(f"{number:2}. {step}")
-    click.echo(f"{explanation.outcome}: {explanation.reason}")
+        click.echo(visible(f"{number:2}. {step}"))
+    click.echo(visible(f"{explanation.outcome}: {explanation.reason}"))

@@ -11,6 +11,7 @@ import click
 
 from imds_proxy.exit_statuses import EXIT_FAILED, EXIT_FAULTY
 from imds_proxy.loading import config_option, path_of, socket_option
+from imds_proxy.text import visible
 
 if TYPE_CHECKING:
     from imds_proxy.doctor.findings import Finding
@@ -105,5 +106,5 @@ def _show(findings: list[Finding], *, as_json: bool) -> None:
         return
     for finding in findings:
         for line in describe(finding):
-            click.echo(line)
+            click.echo(visible(line))
     click.echo(summarise(findings))

@@ -14,7 +14,7 @@ from imds_proxy.errors import AWSError, ConfigurationError, Fault, Refusal, Trou
 from imds_proxy.inquiry import ask_logins, ask_provider
 from imds_proxy.model import Grant
 from imds_proxy.role_answers import join_reasons
-from imds_proxy.text import fold_login
+from imds_proxy.text import fold_login, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,12 +74,13 @@ class Federation:
     async def grants(self, person: Person) -> frozenset[Grant]:
         """Return all that a person may have. Raises Refusal or Trouble."""
         if person.address in self._denied.addresses or fold_login(person.user) in self._denied_logins:
-            raise Refusal(f"{person.user} is denied")
+            raise Refusal(f"{visible(person.user)} is denied")
         if self._denied_logins:
             logins = await ask_logins(self.name, self._provider, person, self._metrics)
             denied = self._denied_logins.intersection(map(fold_login, logins))
             if denied:
-                raise Refusal(f"{person.user}, whom provider {self.name} knows as {min(denied)}, is denied")
+                text = f"{visible(person.user)}, whom provider {self.name} knows as {visible(min(denied))}"
+                raise Refusal(f"{text}, is denied")
         return await ask_provider(self.name, self._provider, person, self._metrics)
 
     async def grant(self, person: Person, account: str, role: str) -> Grant:
@@ -90,7 +91,7 @@ class Federation:
             if (grant.account, grant.role) == (account, role)
         }
         if not reasons:
-            raise Refusal(f"{person.user} has no role {role!r} in {account!r}")
+            raise Refusal(f"{visible(person.user)} has no role {role!r} in {account!r}")
         return Grant(account, role, join_reasons(reasons))
 
     def session(self, person: Person, grant: Grant) -> RoleSession:
@@ -100,7 +101,7 @@ class Federation:
         """
         account = self._accounts.get(grant.account)
         if account is None:
-            text = f"is granted to {person.user} ({grant.reason}), but has no id"
+            text = f"is granted to {visible(person.user)} ({grant.reason}), but has no id"
             raise ConfigurationError([Fault("accounts", grant.account, text)])
         if person.is_machine and person.address is not None:
             return self._role_sessions.session_of_address(grant, account, person.user, person.address)

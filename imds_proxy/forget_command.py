@@ -13,6 +13,7 @@ from imds_proxy import admin_client
 from imds_proxy.errors import FederationError, Trouble
 from imds_proxy.exit_statuses import EXIT_TROUBLE
 from imds_proxy.loading import admin_socket, config_option, socket_option
+from imds_proxy.text import visible_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ def forget(host: str, path: Path | None, socket_path: Path | None) -> None:
     try:
         counts = ask_daemon(admin_socket(socket_path, path), host)
     except FederationError as error:
-        click.echo(f"imds-proxy: {error}", err=True)
+        click.echo(visible_lines(f"imds-proxy: {error}"), err=True)
         sys.exit(EXIT_TROUBLE)
     for line in describe(host, counts):
         click.echo(line)

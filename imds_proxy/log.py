@@ -9,6 +9,8 @@ from contextlib import suppress
 from logging.handlers import QueueHandler, QueueListener
 from typing import TYPE_CHECKING
 
+from imds_proxy.text import visible_lines
+
 if TYPE_CHECKING:
     from logging import LogRecord
 
@@ -24,7 +26,14 @@ PLAIN = {"is_plain": True}
 
 
 class _Formatter(logging.Formatter):
-    """The message alone; what is not mere information says so first."""
+    """The message alone; what is not mere information says so first.
+
+    Names come from anywhere, so what can't be seen in a line is spelled out, tracebacks included.
+    """
+
+    def format(self, record: LogRecord) -> str:
+        """Return the lines of a record."""
+        return visible_lines(super().format(record))
 
     def formatMessage(self, record: LogRecord) -> str:  # noqa: N802  logging's name
         """Return the line without a traceback."""

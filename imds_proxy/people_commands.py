@@ -15,6 +15,7 @@ import click
 
 from imds_proxy.errors import ConfigurationError, Refusal, Trouble
 from imds_proxy.exit_statuses import EXIT_FAULTY, EXIT_REFUSED, EXIT_TROUBLE
+from imds_proxy.text import visible
 
 if TYPE_CHECKING:
     import ssl
@@ -111,7 +112,7 @@ def accounts(client: PeopleClient, *, as_json: bool) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can show every name
     for role in roles:
-        click.echo("\t".join(map(_printable, (role.account, role.role, role.reason))))
+        click.echo("\t".join(map(visible, (role.account, role.role, role.reason))))
     if not roles:
         click.echo("imds-proxy: you have no role", err=True)
 
@@ -193,7 +194,7 @@ def _client(
     try:
         place = people_client.at_url(url, lambda: _tls(ca_file))
     except ValueError as error:
-        raise click.BadParameter(_printable(str(error)), param_hint="--url") from None
+        raise click.BadParameter(visible(str(error)), param_hint="--url") from None
     sign_in = SignIn(people_client.host_of(url), user, os.environ, warn=_warn)
     return people_client.PeopleClient(place, sign_in)
 
@@ -232,13 +233,8 @@ def _exits() -> Iterator[None]:
 
 
 def _complain(text: str) -> None:
-    click.echo(f"imds-proxy: {_printable(text)}", err=True)
+    click.echo(f"imds-proxy: {visible(text)}", err=True)
 
 
 def _warn(text: str) -> None:
     _complain(f"warning: {text}")
-
-
-def _printable(text: str) -> str:
-    """Return `text` with each character that is not for showing as an escape: it may come from anywhere."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

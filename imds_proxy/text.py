@@ -14,3 +14,8 @@ def fold_login(user: str) -> str:
 def visible(text: str) -> str:
     r"""Return a text of one line as it may be shown: `\u202e` and the like stand for what can't be seen."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def visible_lines(text: str) -> str:
+    """Return a text of several lines as it may be shown, each as `visible` shows it."""
+    return "\n".join(map(visible, text.split("\n")))

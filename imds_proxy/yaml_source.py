@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from imds_proxy.errors import Fault
 from imds_proxy.regular_file import open_regular
+from imds_proxy.text import visible
 from imds_proxy.yaml_nodes import (
     DEEPEST,
     LOADER,
@@ -101,8 +102,7 @@ def dotted(path: KeyPath) -> str:
 
 def one_line(text: str) -> str:
     """Return `text` as one printable line: a fault is one."""
-    line = " ".join(text.split())
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
+    return visible(" ".join(text.split()))
 
 
 def quoted(text: str) -> str:

@@ -55,6 +55,25 @@ def test_lines() -> None:
     assert done.stdout == ""
 
 
+def test_what_names_have_in_them_is_spelled_out() -> None:
+    """Overrides of the writing direction, separators of lines, escapes of a terminal: in tracebacks, too."""
+    done = run("""
+        listener = log.start_log("info")
+        mine = logging.getLogger("imds_proxy.mine")
+        mine.info("no role for %s", "ada\\u202enimda\\u2028\\x1b[31m\\r")
+        mine.info("two\\nlines")
+        try:
+            raise ValueError("ada\\u2066")
+        except ValueError:
+            mine.exception("failed")
+        listener.stop()
+    """)
+    lines = done.stderr.split("\n")
+    assert lines[:3] == [r"no role for ada\u202enimda\u2028\x1b[31m\r", "two", "lines"]
+    assert lines[-2] == r"ValueError: ada\u2066"
+    assert all(line.isprintable() for line in lines)
+
+
 @pytest.mark.parametrize(("level", "lines"), [("info", 3), ("warning", 2), ("error", 1)])
 def test_levels(level: str, lines: int) -> None:
     """What is below the level is not written."""

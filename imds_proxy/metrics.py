@@ -183,7 +183,7 @@ class Metrics:
             "imds_proxy_login_failures",
             "Requests whose claim of who is asking was refused, by reason",
             ("reason",),
-            ("wrong_password", "locked", "throttled", "wrong_secret", "other"),
+            ("wrong_password", "locked", "throttled", "wrong_proof", "other"),
         )
         self.console_urls = Tally(
             "imds_proxy_console_urls", "Console URLs wanted, by outcome", ("outcome",), ("success", "trouble")

@@ -22,7 +22,7 @@ class LoginFailure(StrEnum):
     WRONG_PASSWORD = "wrong_password"
     LOCKED = "locked"
     THROTTLED = "throttled"
-    WRONG_SECRET = "wrong_secret"
+    WRONG_PROOF = "wrong_proof"
     OTHER = "other"
 
 

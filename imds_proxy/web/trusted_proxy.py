@@ -60,7 +60,7 @@ class TrustedProxy:
         try:
             return self.read(request.headers, peer)
         except NotIdentified as unknown:
-            if unknown.failure is LoginFailure.WRONG_SECRET and self._throttle is not None:
+            if unknown.failure is LoginFailure.WRONG_PROOF and self._throttle is not None:
                 # A task of its own: hanging up does not shorten it.
                 pause = asyncio.create_task(_pause(self._throttle, peer))
                 self._pauses.add(pause)
@@ -74,7 +74,7 @@ class TrustedProxy:
         if not self._trusts(headers, peer):
             if self._is_trusted_address(peer) and self._secret_header in headers:
                 reason = f"{peer.caller} shows a wrong secret"
-                raise NotIdentified(reason, failure=LoginFailure.WRONG_SECRET)
+                raise NotIdentified(reason, failure=LoginFailure.WRONG_PROOF)
             reason = f"{peer.caller} is no trusted proxy, or has not proved it"
             raise NotIdentified(reason, is_attempt=bool(values))
         if len(values) != 1:

@@ -169,7 +169,7 @@ def test_a_wrong_secret(giving: PeopleWorld, shown: str) -> None:
         assert giving.proxy().get(f"{BASE}/account").status == 200
         assert connection.read_answer().status == 401
     assert guesser.get(f"{BASE}/account").status == 401
-    assert dict(giving.site.metrics.login_failures.counts) == {("wrong_secret",): 2}
+    assert dict(giving.site.metrics.login_failures.counts) == {("wrong_proof",): 2}
     assert giving.calls == 0
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imds_proxy.errors import OverloadError
-from imds_proxy.lookup_queue import LookupQueue, caller_network
+from imds_proxy.lookup_queue import LookupQueue
 from imds_proxy.model import canonical_address
+from imds_proxy.turn_queue import caller_network
 from tests.standins.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -233,4 +234,18 @@ async def test_who_gives_up() -> None:
     assert line.placed[-1] == canonical_address(callers[PLACES_OF_A_NETWORK + 1])
     assert canonical_address(callers[PLACES_OF_A_NETWORK]) not in line.placed
     assert line.queue.length == PLACES_OF_A_NETWORK
+    await line.end()
+
+
+@in_virtual_time
+async def test_networks_that_fill_the_whole_line() -> None:
+    """As many /64s as fill it, each with all it may have, lose a lookup for each that others begin."""
+    line = Line()
+    flood = [f"2001:db8:0:{net:x}::{host:x}" for net in range(48) for host in range(LINE_OF_A_NETWORK)]
+    await line.join(*flood)
+    assert (line.queue.length, line.refused) == (12_288, [])
+    others = [canonical_address(text) for text in of_many_networks(100)]
+    await line.join(*map(str, others))
+    assert len(line.refused) == len(others)
+    assert not set(others) & set(line.refused)
     await line.end()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from functools import lru_cache, total_ordering
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -50,7 +50,8 @@ class Account:
     """Whether STS is told whose session it is, in a way that the session can't change or lose."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
+@dataclass(frozen=True, slots=True)
 class Grant:
     """A provider's yes: this caller may have this role in this account, and why."""
 
@@ -60,6 +61,17 @@ class Grant:
     reason: str
     tags: tuple[tuple[str, str], ...] = ()
     """Keys and values that the caller finds below `tags/instance`; they mean nothing to AWS."""
+    network: IPv6Network | None = None
+    """All callers of this network share one role session, named after it; None: each has its own."""
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Grant):
+            return NotImplemented
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[object, ...]:
+        return self.account, self.role, self.reason, self.tags, str(self.network or "")
 
 
 @dataclass(frozen=True, slots=True)

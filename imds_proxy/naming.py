@@ -94,12 +94,12 @@ def names_of_person(user: str) -> tuple[str, str]:
 
 
 def reads_like_a_machine(user: str) -> bool:
-    """Tell whether a login reads like a host name with a dot, an address, or what machines share."""
+    """Tell whether a login reads like a host name with a dot, an address or network, or what machines share."""
     text = user.strip().lower()
     if text.startswith(_SHARED):
         return True
     try:
-        ip_address(text)
+        ip_address(text.partition("/")[0])
     except ValueError:
         return "." in text and parse_host_name(text) is not None
     return True

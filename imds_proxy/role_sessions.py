@@ -35,13 +35,18 @@ class RoleSessions:
         """Return the session in which the caller at `address` with these confirmed names gets the grant.
 
         Named after the first confirmed name, so that CloudTrail says which machine it was, or after the
-        address. Raises Refusal when IAM has no role of that name, or a tag would not fit.
+        address; after the grant's network, if it has one. Raises Refusal when IAM has no role of that name,
+        when a tag would not fit, and when the network is another's.
         """
-        caller = names[0] if names else str(address)
+        caller, origin = names[0] if names else str(address), str(address)
+        if grant.network is not None:
+            if address not in grant.network:
+                raise Refusal(f"the grant is for callers in {grant.network}, {address} is not one")
+            caller = origin = str(grant.network)
         name, shown = naming.names_of_machine(caller)
         if self.is_shared:
             name = naming.shared_session_name(self.gateway)
-        return self._session(grant, account, session_name=name, caller=shown, address=str(address))
+        return self._session(grant, account, session_name=name, caller=shown, address=origin)
 
     def session_of_person(
         self, grant: Grant, account: Account, user: str, address: IPAddress | None

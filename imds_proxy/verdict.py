@@ -178,7 +178,9 @@ class Judge:
         if grant.account not in self._accounts:
             text = f"provider {self.name} grants a role in {grant.account!r}, which accounts lacks"
             raise Refusal(text, kind=RefusalKind.UNKNOWN_ACCOUNT)
-        return replace(grant, tags=_agreed_tags(grants))
+        networks = {grant.network for grant in grants}
+        network = grant.network if len(networks) == 1 else None
+        return replace(grant, tags=_agreed_tags(grants), network=network)
 
 
 def _agreed_tags(grants: Iterable[Grant]) -> tuple[tuple[str, str], ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from imds_proxy import naming, provider
 from imds_proxy.errors import Refusal
@@ -13,6 +13,8 @@ from imds_proxy.model import Grant
 from imds_proxy.names import parse_workload
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
+_LAN = 64
+"""Bits of an IPv6 network in which one host can have any address."""
 
 
 def _parse_network(value: object) -> IPv4Network | IPv6Network:
@@ -87,6 +89,24 @@ class Entry(BaseModel):
         default={}, description="What these callers find below tags/instance; as it stands, no placeholders."
     )
 
+    session: Literal["address", "network"] = Field(
+        default="address",
+        description="Whose a role session is: `address`: each caller's own; `network`: all callers' of an "
+        "IPv6 /64 together, named after it. IPv4 callers always have their own.",
+    )
+
+    @model_validator(mode="after")
+    def _check_session(self) -> Entry:
+        if self.session == "network" and self.workloads is not None:
+            raise ValueError("session: network can't be combined with workloads; leave one of them out")
+        return self
+
+    def shared_network(self, caller: provider.Caller) -> IPv6Network | None:
+        """Return the /64 whose callers share a role session with this one; None: it has its own."""
+        if self.session != "network" or not isinstance(caller.address, IPv6Address):
+            return None
+        return IPv6Network((caller.address, _LAN), strict=False)
+
     def network_of(self, caller: provider.Caller) -> IPv4Network | IPv6Network | None:
         """Return the first of the networks that has the caller's address; None: the entry is not for it."""
         is_for_workloads = self.workloads is not None
@@ -131,5 +151,6 @@ class Provider(provider.Provider[Settings]):
             raise Refusal(f"more than one entry of grants matches {who}: {listed}")
         position, entry, network = matches[0]
         reason = f"{who} is in {network}, grants[{position}] gives {entry.role}"
-        grant = Grant(entry.account, entry.role, reason, tuple(sorted(entry.tags.items())))
+        tags = tuple(sorted(entry.tags.items()))
+        grant = Grant(entry.account, entry.role, reason, tags, network=entry.shared_network(caller))
         return frozenset({grant})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from ipaddress import IPv6Network
 
 import pytest
 from hypothesis import example, given
@@ -223,3 +224,39 @@ def test_any_two_callers(first: tuple, second: tuple) -> None:  # type: ignore[t
         second[2][:1] or (str(second[3]),)
     )
     assert (sessions[0] == sessions[1]) is is_same
+
+
+# --- one session for a network -----------------------------------------------------------------------
+
+LAN = IPv6Network("2001:db8::/64")
+V6 = canonical_address("2001:db8::5")
+
+
+def test_a_session_of_a_network() -> None:
+    """Named after the network with a mark, tags included: the same for all in it, whatever their names."""
+    account = replace(ACCOUNT, session_tags=(("host", "{name}"), ("from", "{address}")))
+    shared = replace(grant(), network=LAN)
+    first = PER_CALLER.session_for(shared, account, (NAME,), V6)
+    assert first == PER_CALLER.session_for(shared, account, (), canonical_address("2001:db8::6"))
+    assert first.session_name == naming.session_name("2001:db8::/64")
+    assert first.session_name.startswith("2001-db8---64=")
+    assert first.tags == (("host", "2001:db8::/64"), ("from", "2001:db8::/64"))
+    assert first != PER_CALLER.session_for(grant(), account, (), V6)
+    assert SHARED.session_for(shared, ACCOUNT, (), V6) == SHARED.session_for(grant(), ACCOUNT, (), V6)
+
+
+@pytest.mark.parametrize("address", ["2001:db8:0:1::5", "10.0.0.5"])
+def test_a_session_of_another_network(address: str) -> None:
+    """A provider that grants a network its caller is not in gets nobody into that network's session."""
+    with pytest.raises(Refusal, match="the grant is for callers in 2001:db8::/64"):
+        PER_CALLER.session_for(replace(grant(), network=LAN), ACCOUNT, (), canonical_address(address))
+
+
+def test_grants_with_and_without_a_network_have_an_order() -> None:
+    """A provider may give both: nothing compares a network with nothing."""
+    grants = {grant(), replace(grant(), network=LAN), replace(grant(), tags=(("a", "b"),))}
+    assert len(grants) == 3
+    assert sorted(grants, reverse=True)[-1] == min(grants) == grant()
+    assert max(grants) >= min(grants)
+    with pytest.raises(TypeError):
+        _ = grant() < NAME

@@ -177,3 +177,41 @@ def test_tags_that_could_not_be_served(tags: dict[str, str]) -> None:
     """A fault, not a gap in the tree."""
     with pytest.raises(ValidationError, match="tag's"):
         settings(entry(tags=tags))
+
+
+# --- one role session for a network ------------------------------------------------------------------
+
+
+async def network_for(made: simple.Provider, address: str) -> str | None:
+    (grant,) = await made.grants_for(NamedCaller(address))
+    return None if grant.network is None else str(grant.network)
+
+
+async def test_callers_of_a_network_share_a_session() -> None:
+    """All of one /64 that match the entry; IPv4 callers and entries without the setting have their own."""
+    made = simple.Provider(
+        settings(
+            entry("a", callers=["2001:db8::/48", "10.1.0.0/16"], session="network"),
+            entry("b", callers=["2001:db8:1::/48"], session="address"),
+            entry("c", callers=["2001:db8:2::/48"]),
+        )
+    )
+    assert await network_for(made, "2001:db8::5") == "2001:db8::/64"
+    assert await network_for(made, "2001:db8::ffff:0:0:1") == "2001:db8::/64"
+    assert await network_for(made, "2001:db8:0:1::5") == "2001:db8:0:1::/64"
+    for address in ("10.1.0.5", "2001:db8:1::5", "2001:db8:2::5"):
+        assert await network_for(made, address) is None
+
+
+@pytest.mark.parametrize("value", ["Network", "shared", "", None, True, 64])
+def test_what_is_no_session(value: object) -> None:
+    """A fault that names the key and both values."""
+    with pytest.raises(ValidationError, match="'address' or 'network'") as caught:
+        settings(entry(session=value))
+    assert caught.value.errors()[0]["loc"] == ("grants", 0, "session")
+
+
+def test_workloads_do_not_share_a_session() -> None:
+    """Each has proved who it is, so their sessions stay apart."""
+    with pytest.raises(ValidationError, match="can't be combined with workloads"):
+        settings(entry(session="network", workloads=["build"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
+from ipaddress import IPv6Network
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imds_proxy import naming
 from imds_proxy.errors import ConfigurationError, Refusal, ResolutionError, Trouble
 from imds_proxy.model import Grant, canonical_address
 from imds_proxy.names import AllowedDomains
@@ -219,6 +222,23 @@ async def test_a_provider_that_asks_twice(tmp_path: Path) -> None:
         core.dns.add_host(ADDRESS, NAME)
         verdict = await decide(core)
         assert (verdict.outcome, verdict.names) == ("granted", (NAME,))
+
+
+@in_virtual_time
+async def test_grants_that_differ_in_the_network(tmp_path: Path) -> None:
+    """Callers share a session only where all grants of the role say so, and say the same network."""
+    lan, other = IPv6Network("2001:db8::/64"), IPv6Network("2001:db8::/48")
+    address = canonical_address("2001:db8::5")
+    for networks, name in (
+        ((lan, lan), naming.session_name(str(lan))),
+        ((lan, other), naming.session_name(str(address))),
+        ((lan, None), naming.session_name(str(address))),
+    ):
+        grants = [replace(GRANT, reason=str(n), network=network) for n, network in enumerate(networks)]
+        with running_core(tmp_path, provider=ScriptedProvider(grants)) as core:
+            verdict = await core.judge.decide(address, 0)
+            assert verdict.session is not None
+            assert verdict.session.session_name == name
 
 
 @given(st.lists(st.builds(Grant, st.text(max_size=5) | st.just("main"), st.text(max_size=80), st.text())))

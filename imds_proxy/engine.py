@@ -25,6 +25,7 @@ from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import SYSTEM_CLOCK
 from imds_proxy.daemon_threads import DaemonThreads
 from imds_proxy.metrics import Metrics
+from imds_proxy.sign_in_threads import SignInThreads
 from imds_proxy.sts import THREADS, Sts
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Workshop:
 
     cache: CredentialCache
     sts: Sts
-    threads: StsDaemonThreads
+    sign_in_threads: SignInThreads
     metrics: Metrics
 
 
@@ -126,7 +127,7 @@ def _open_workshop(settings: StsSettings) -> Workshop:
     return Workshop(
         cache=CredentialCache(SYSTEM_CLOCK, on_renewal_refused=_warn_of_refused_renewal),
         sts=Sts(settings, threads, clock=SYSTEM_CLOCK, warn=_log.warning, observe=metrics.observe_sts),
-        threads=threads,
+        sign_in_threads=SignInThreads(),
         metrics=metrics,
     )
 

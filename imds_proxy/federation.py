@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from imds_proxy.model import Account, Credentials, RoleSession
     from imds_proxy.provider import Provider
     from imds_proxy.role_sessions import RoleSessions
-    from imds_proxy.sts import Sts, Threads
+    from imds_proxy.sign_in_threads import SignInThreads
+    from imds_proxy.sts import Sts
     from imds_proxy.verdict import Denied
 
 STS_PATIENCE = 30.0
@@ -51,7 +52,7 @@ class Federation:
         cache: CredentialCache,
         sts: Sts,
         console: Console,
-        threads: Threads,
+        sign_in_threads: SignInThreads,
         metrics: Metrics,
     ) -> None:
         self.name = name
@@ -63,7 +64,7 @@ class Federation:
         self._cache = cache
         self._sts = sts
         self._console = console
-        self._threads = threads
+        self._sign_in_threads = sign_in_threads
         self._metrics = metrics
 
     def account_id(self, account: str) -> str | None:
@@ -132,18 +133,22 @@ class Federation:
             raise _failure_of(entry)
         return credentials
 
-    async def console_url(self, credentials: Credentials, issuer: str) -> str:
-        """Return a URL that logs in whoever opens it within 15 minutes: a secret. Raises Trouble."""
-        duration = self._console.duration
+    async def console_url(self, credentials: Credentials, issuer: str, *, user: str) -> str:
+        """Return a URL that logs in whoever opens it within 15 minutes: a secret. Raises Trouble.
+
+        `user` is the person who asks: each has a share of the threads.
+        """
         try:
             async with asyncio.timeout(SIGN_IN_PATIENCE):
-                if duration is not None and not await self._sts.has_long_term_key():
-                    duration = None
-                return await self._threads.run(
-                    lambda: self._console.url(credentials, issuer, duration=duration)
-                )
+                return await self._sign_in_threads.run(user, lambda: self._sign_in(credentials, issuer))
         except TimeoutError:
             raise AWSError("no sign-in token in time", code="Timeout") from None
+
+    def _sign_in(self, credentials: Credentials, issuer: str) -> str:
+        duration = self._console.duration
+        if duration is not None and not self._sts.has_long_term_key():
+            duration = None
+        return self._console.url(credentials, issuer, duration=duration)
 
 
 def _failure_of(entry: Entry) -> Refusal | Trouble:

@@ -130,7 +130,7 @@ class AWSFederationProxy:
         """
         parts = self._current_parts()
         engine.load_boto3()
-        return parts.engine.run(parts.federation.console_url(credentials, callback_url))
+        return parts.engine.run(parts.federation.console_url(credentials, callback_url, user=self.user))
 
     def _grant(self, account: str, role: str) -> Grant:
         parts = self._current_parts()
@@ -240,7 +240,7 @@ def _open_federation(
         cache=workshop.cache,
         sts=workshop.sts,
         console=Console(aws_parts.console_settings(aws), os.environ),
-        threads=workshop.threads,
+        sign_in_threads=workshop.sign_in_threads,
         metrics=workshop.metrics,
     )
 

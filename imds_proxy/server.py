@@ -22,6 +22,7 @@ from imds_proxy.listeners import Listeners, announce, bind
 from imds_proxy.loop_trouble import LoopTroubles
 from imds_proxy.metrics import Metrics
 from imds_proxy.reloads import Reloads
+from imds_proxy.sign_in_threads import SignInThreads
 from imds_proxy.site import Site, Workshop, admin_guard, build_site, rates_of, takes_workload_tokens
 from imds_proxy.sockets import (
     bound_address,
@@ -138,6 +139,7 @@ class Server:
         self._workshop = Workshop(
             cache=CredentialCache(self._clock, on_renewal_refused=self._note_refused_renewal),
             sts_threads=StsThreads(),
+            sign_in_threads=SignInThreads(),
             audit=Audit(self._audit_destination(settings.audit), clock=self._clock, on_error=_log.error),
             metrics=self._metrics,
             connections=OpenConnections(

@@ -17,6 +17,7 @@ from imds_proxy.explain import Door
 from imds_proxy.federation import Federation
 from imds_proxy.imds_tokens import TokenKeys
 from imds_proxy.resolver import DNSResolver
+from imds_proxy.sign_in_threads import SignInThreads
 from imds_proxy.sts import Sts, StsThreads, Threads
 from imds_proxy.verdict import Judge
 from imds_proxy.web.container import ContainerService
@@ -62,6 +63,7 @@ class Workshop:
 
     cache: CredentialCache
     sts_threads: StsThreads
+    sign_in_threads: SignInThreads
     audit: Audit
     metrics: Metrics
     connections: OpenConnections
@@ -301,7 +303,7 @@ def _build_people(
         cache=workshop.cache,
         sts=decisions.sts,
         console=Console(aws_parts.console_settings(configuration.settings.aws), os.environ),
-        threads=workshop.sts_threads,
+        sign_in_threads=workshop.sign_in_threads,
         metrics=workshop.metrics,
     )
     secret = configuration.people_secret

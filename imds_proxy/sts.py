@@ -129,9 +129,9 @@ class Sts:
         self._told = (error.code, now)
         self._warn(str(error))
 
-    async def has_long_term_key(self) -> bool:
-        """Tell whether our own key is a user's, not a role's. Raises AWSError or OverloadError."""
-        return await self._threads.run(lambda: self._load().has_long_term_key())
+    def has_long_term_key(self) -> bool:
+        """Tell whether our own key is a user's, not a role's. It blocks: for a thread. Raises AWSError."""
+        return self._load().has_long_term_key()
 
     async def own_key(self) -> OwnKey:
         """Return what STS says of our own key, also that it can't be asked. Raises OverloadError."""

@@ -110,7 +110,7 @@ class RoleDesk:
     async def console_url(self, wish: Wish, credentials: Credentials, issuer: str) -> str | None:
         """Return the URL that logs in at the console, None when AWS gives no token for it now."""
         try:
-            url = await self._federation.console_url(credentials, issuer)
+            url = await self._federation.console_url(credentials, issuer, user=wish.person.user)
         except FederationError as error:
             self._metrics.console_urls.add("trouble")
             _log.warning("no console URL for %s, %s: %s", wish.person.user, wish.words, error)

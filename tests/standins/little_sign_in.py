@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOKEN = "sign-in-token"
+_LONGEST_HOLD = 20
 
 
 class LittleSignIn:
@@ -20,6 +21,20 @@ class LittleSignIn:
         self.url = ""
         self.status = 200
         self.paths: list[str] = []
+        self._go = threading.Event()
+        self._go.set()
+
+    def hold(self) -> None:
+        """Answer nobody until `release`."""
+        self._go.clear()
+
+    def release(self) -> None:
+        """Answer again, also those who wait."""
+        self._go.set()
+
+    def wait(self) -> None:
+        """Wait until answers may go out, but not for ever."""
+        self._go.wait(_LONGEST_HOLD)
 
 
 class _Server(ThreadingHTTPServer):
@@ -36,6 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         sign_in = self.server.sign_in
         sign_in.paths.append(self.path)
+        sign_in.wait()
         body = b'{"SigninToken": "%s"}' % TOKEN.encode()
         self.send_response(sign_in.status)
         self.send_header("Content-Length", str(len(body)))

@@ -21,6 +21,7 @@ from imds_proxy.cache import CredentialCache
 from imds_proxy.clock import Clock
 from imds_proxy.listeners import bind, listener_of, open_server
 from imds_proxy.metrics import Metrics
+from imds_proxy.sign_in_threads import SignInThreads
 from imds_proxy.site import Site, Workshop, build_site
 from imds_proxy.sts import StsThreads
 from imds_proxy.web.documents import CredentialPages
@@ -146,6 +147,7 @@ class RunningSite:
         self.workshop = Workshop(
             cache=CredentialCache(clock, on_renewal_refused=_ignore_refusal),
             sts_threads=StsThreads(threads=8),
+            sign_in_threads=SignInThreads(),
             audit=Audit(str(self._audit_file), clock=clock, on_error=_fail),
             metrics=self.metrics,
             connections=OpenConnections(

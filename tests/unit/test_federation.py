@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -15,7 +16,7 @@ from imds_proxy.federation import STS_PATIENCE, Federation
 from imds_proxy.metrics import Metrics
 from imds_proxy.model import Account, Grant, canonical_address
 from imds_proxy.role_sessions import RoleSessions
-from imds_proxy.sts import StsThreads
+from imds_proxy.sign_in_threads import SignInThreads
 from tests.standins.core import deny
 from tests.standins.name_servers import TableResolver
 from tests.standins.scripted_provider import ScriptedProvider
@@ -57,7 +58,7 @@ class Desk:
             cache=self.cache,
             sts=cast("Sts", self.sts),
             console=Console(ConsoleSettings("aws"), {}),
-            threads=StsThreads(1),
+            sign_in_threads=SignInThreads(),
             metrics=self.metrics,
         )
 
@@ -193,6 +194,24 @@ async def test_one_flight_for_all_who_ask() -> None:
     assert len({id(answer) for answer in answers}) == 1
     assert len(desk.sts.calls) == 1
     assert desk.sts.cancelled == 0
+
+
+@in_virtual_time
+async def test_one_person_s_many_roles() -> None:
+    """Four AssumeRole calls at a time; another person's is made at once."""
+    desk = Desk()
+    session = await desk.session()
+    desk.sts.silence()
+    sessions = [replace(session, role_arn=f"{session.role_arn}{number}") for number in range(64)]
+    asking = [asyncio.create_task(desk.ask(one)) for one in sessions]
+    await asyncio.sleep(1)
+    assert len(desk.sts.calls) == 4
+    other = replace(session, session_name="bob")
+    asking.append(asyncio.create_task(desk.ask(other)))
+    await asyncio.sleep(1)
+    assert desk.sts.calls[4:] == [other]
+    desk.sts.speak()
+    assert len({id(answer) for answer in await asyncio.gather(*asking)}) == 65
 
 
 @in_virtual_time

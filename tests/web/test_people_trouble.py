@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from tests.standins.site_thread import running_site
 from tests.web.people import BASE, PeopleWorld, people_settings, running_people
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 READER = f"{BASE}/account/main/reader"
@@ -86,6 +87,35 @@ def test_many_wait_for_one_slow_assume_role(world: PeopleWorld) -> None:
         world.sts.release()
         assert len({one.result(30) for one in asking}) == 1
     assert len(world.sts.calls) == 1
+
+
+def test_many_console_urls_of_one_person(world: PeopleWorld) -> None:
+    """64 of them, at a sign-in endpoint that does not answer: nobody else waits for a thread.
+
+    Two are asked for at a time. Others get their credentials, and their console URLs are asked for at once.
+    """
+    url = f"{READER}/consoleurl"
+    assert world.proxy().get(url).status == 200
+    asked = len(world.sign_in.paths)
+    world.sign_in.hold()
+    with ThreadPoolExecutor(65) as pool:
+        asking = [pool.submit(lambda: world.proxy().get(url).status) for _ in range(64)]
+        wait_in_thread(lambda: world.site.do(lambda: world.site.workshop.sign_in_threads.line) == 64)
+        assert world.proxy("bob").get(f"{READER}/credentials").status == 200
+        assert len(world.sign_in.paths) - asked == 2
+        other = pool.submit(lambda: world.proxy("bob").get(url).status)
+        wait_in_thread(lambda: len(world.sign_in.paths) - asked == 3)
+        world.sign_in.release()
+        assert other.result(30) == 200
+        assert {one.result(30) for one in asking} == {200}
+
+
+def wait_in_thread(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_too_many_requests(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class Broker:
         entry = self._current_entry(standing)
         if entry is not None and self._sts.is_loaded:
             # While boto3 is still being imported a hold would only make a restart look longer.
-            await self._improve_credentials(entry, deadline)
+            await self._improve_credentials(standing, entry, deadline)
 
     def prepare_at_once(self, standing: Standing) -> bool:
         """TOKEN, the common case: tell whether all is up to date; False changes nothing."""
@@ -176,7 +176,7 @@ class Broker:
                 if session.role_name != role:
                     text = f"asked for the role {role!r}, has {session.role_name}"
                     raise Refusal(text, kind=RefusalKind.OTHER_ROLE)
-                entry = standing.entry = self._cache.entry(session, self._sts)
+                entry = standing.entry = self._cache.entry(session, self._sts, standing.address)
                 credentials = await self._offer(standing, verdict, entry, deadline)
             await self._record_hand_out(standing, verdict, credentials, deadline)
         except (Refusal, Trouble) as error:
@@ -233,7 +233,8 @@ class Broker:
         """
         deadline = self._clock.monotonic() + ANSWER_HOLD
         _, session = await self._granted(standing, deadline)
-        return session, await self._held(self._cache.entry(session, self._sts), deadline)
+        entry = self._cache.entry(session, self._sts, standing.address)
+        return session, await self._held(standing, entry, deadline)
 
     def peek(self, standing: Standing) -> tuple[RoleSession, Credentials]:
         """Return what `obtain` would return, starting nothing and waiting for nothing (HEAD)."""
@@ -322,9 +323,9 @@ class Broker:
         if verdict.session is None:
             standing.entry = None
             return
-        entry = standing.entry = self._cache.entry(verdict.session, self._sts)
+        entry = standing.entry = self._cache.entry(verdict.session, self._sts, standing.address)
         if self._cache.usable(entry) is None:
-            self._cache.begin_flight(entry)
+            self._begin_flight(standing, entry)
 
     # --- the credentials ---------------------------------------------------------------------------
 
@@ -332,14 +333,18 @@ class Broker:
         verdict = standing.verdict
         if verdict is None or verdict.session is None or self._clock.monotonic() >= self._end_of(standing):
             return None
-        return self._cache.entry(verdict.session, self._sts)
+        return self._cache.entry(verdict.session, self._sts, standing.address)
 
-    async def _improve_credentials(self, entry: Entry, deadline: float) -> None:
+    def _begin_flight(self, standing: Standing, entry: Entry) -> asyncio.Task[None] | None:
+        is_known = standing.handed_key is not None
+        return self._cache.begin_flight(entry, standing.address, is_known=is_known)
+
+    async def _improve_credentials(self, standing: Standing, entry: Entry, deadline: float) -> None:
         """Wait for credentials that live for 25 minutes, starting a renewal for that if STS may be asked."""
         if self._cache.is_comfortable(entry):
             self._cache.renew_if_due(entry)
             return
-        flight = self._cache.begin_flight(entry)
+        flight = self._begin_flight(standing, entry)
         if flight is not None:
             await self._wait(flight, deadline)
 
@@ -351,10 +356,10 @@ class Broker:
         try:
             not_before = self._clock.monotonic() - self._recheck if improves else NEVER
             verdict, session = await self._granted(standing, deadline, not_before)
-            entry = standing.entry = self._cache.entry(session, self._sts)
+            entry = standing.entry = self._cache.entry(session, self._sts, standing.address)
             if improves:
                 patience = min(deadline, self._clock.monotonic() + TOKEN_HOLD)
-                await self._improve_credentials(entry, patience)
+                await self._improve_credentials(standing, entry, patience)
             credentials = await self._offer(standing, verdict, entry, deadline)
         except (Refusal, Trouble) as error:
             self._note_denial(standing, error)
@@ -385,19 +390,19 @@ class Broker:
     async def _offer(
         self, standing: Standing, verdict: Verdict, entry: Entry, deadline: float
     ) -> Credentials:
-        credentials = await self._held(entry, deadline)
+        credentials = await self._held(standing, entry, deadline)
         if standing.verdict is not None and _contradicts(standing.verdict, verdict):
             raise Trouble("the caller's name changed meanwhile")
         if self._audit.is_behind and standing.handed_key != credentials.access_key:
             raise OverloadError(_CANT_RECORD)
         return credentials
 
-    async def _held(self, entry: Entry, deadline: float) -> Credentials:
+    async def _held(self, standing: Standing, entry: Entry, deadline: float) -> Credentials:
         credentials = self._cache.usable(entry)
         if credentials is not None:
             self._cache.renew_if_due(entry)
             return credentials
-        flight = self._cache.begin_flight(entry)
+        flight = self._begin_flight(standing, entry)
         if flight is not None:
             await self._wait(flight, deadline)
             credentials = self._cache.usable(entry)

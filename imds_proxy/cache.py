@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import random
+from bisect import bisect_right
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
 from imds_proxy import freshness
 from imds_proxy.errors import AWSError, Refusal, Trouble
 from imds_proxy.recent import Recent
+from imds_proxy.session_queue import KNOWN, NEW, RENEWAL, session_queue
+from imds_proxy.turn_queue import caller_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from imds_proxy.clock import Clock
     from imds_proxy.model import Credentials, RoleSession
+    from imds_proxy.turn_queue import Caller, Turn
 
 MOST_ENTRIES = 20_000
-_MOST_RENEWALS = 8
-"""Renewals behind the callers' back at a time: they must not keep new callers waiting."""
+_ROOM_AT_ONCE = 0.05
+"""Part of the entries that goes when all places are taken: counting the networks for one takes as long."""
 
 _SHORTEST_SLEEP = 0.1
 """Seconds between two looks at all entries, so that ten thousand that fall due one by one cost little."""
@@ -45,6 +50,7 @@ class Entry:
 
     __slots__ = (
         "__weakref__",
+        "caller",
         "credentials",
         "failed_at",
         "failure",
@@ -53,16 +59,22 @@ class Entry:
         "is_asked",
         "is_insisted",
         "kept_at",
+        "network",
         "renew_at",
         "session",
         "short_renewals",
         "source",
+        "turn",
         "wake_at",
     )
 
-    def __init__(self, session: RoleSession, source: CredentialSource) -> None:
+    def __init__(self, session: RoleSession, source: CredentialSource, caller: Caller) -> None:
         self.session = session
         self.source = source
+        self.caller = caller
+        """Who asked last."""
+        self.network = caller_network(caller)
+        """For which it counts."""
         self.credentials: Credentials | None = None
         self.renew_at = 0.0
         """Wall clock, seconds."""
@@ -75,12 +87,19 @@ class Entry:
         self.is_insisted = False
         """Whether the flight under way is to bring other credentials, whatever is held."""
         self.flight: asyncio.Task[None] | None = None
+        self.turn: Turn | None = None
+        """The wait of the flight for its place in front of STS."""
         self.failure: Refusal | Trouble | None = None
         self.failures = 0
         self.failed_at = 0.0
         """Monotonic seconds."""
         self.wake_at = NEVER
         """When the cache looks at it again: to renew it, to try again or to drop it. Monotonic seconds."""
+
+    @property
+    def has_held(self) -> bool:
+        """Tell whether STS has ever given credentials for it."""
+        return self.credentials is not None or self.kept_at > 0
 
 
 class CredentialCache:
@@ -97,8 +116,11 @@ class CredentialCache:
         self._clock = clock
         self._on_renewal_refused = on_renewal_refused
         self._spread = spread
-        self._entries: Recent[RoleSession, Entry] = Recent(most_entries)
-        self._renewals = asyncio.Semaphore(_MOST_RENEWALS)
+        self._most_entries = most_entries
+        self._entries: Recent[RoleSession, Entry] = Recent(most_entries, on_drop=_empty)
+        self.queue = session_queue()
+        self.evicted = 0
+        """How many entries have made room for others."""
         self._flights: set[asyncio.Task[None]] = set()
         # One timer for all: a timer per entry takes half the memory of the credentials it is for, and keeps
         # an entry alive that has made room for others.
@@ -123,12 +145,16 @@ class CredentialCache:
         entries = (entry for entry in self._entries.values() if entry.is_asked or not is_wanted)
         return min((entry.credentials.expiry for entry in entries if entry.credentials), default=None)
 
-    def entry(self, session: RoleSession, source: CredentialSource) -> Entry:
-        """Return the entry of a role session that somebody asks for now; new ones hold nothing yet."""
+    def entry(self, session: RoleSession, source: CredentialSource, caller: Caller) -> Entry:
+        """Return the entry of a role session that `caller` asks for now; new ones hold nothing yet."""
         entry = self._entries.get(session)
         if entry is None:
-            entry = self._entries[session] = Entry(session, source)
+            if len(self._entries) >= self._most_entries:
+                self._make_room()
+            entry = self._entries[session] = Entry(session, source, caller)
         entry.source = source
+        if entry.caller is not caller:
+            entry.caller, entry.network = caller, caller_network(caller)
         entry.is_asked = True
         return entry
 
@@ -155,24 +181,25 @@ class CredentialCache:
         """Tell whether a renewal should be under way: the refresh window is reached, or nothing is held."""
         return entry.credentials is None or self._clock.wall() >= entry.renew_at
 
-    def begin_flight(self, entry: Entry) -> asyncio.Task[None] | None:
+    def begin_flight(
+        self, entry: Entry, caller: Caller, *, is_known: bool = False
+    ) -> asyncio.Task[None] | None:
         """Return the flight under way, or a new one; None while STS is left alone after a failure.
 
-        The task never raises: its outcome is in the entry.
+        It has the first place that those have who wait for it; `is_known`: the caller has had credentials
+        before. The task never raises: its outcome is in the entry.
         """
-        if entry.flight is not None:
-            return entry.flight
-        if self._clock.monotonic() < self._quiet_until(entry, in_background=False):
+        if entry.flight is None and self._clock.monotonic() < self._quiet_until(entry, in_background=False):
             return None
-        return self._start(entry, in_background=False)
+        return self._board(entry, caller, KNOWN if is_known or entry.has_held else NEW)
 
-    def insist(self, entry: Entry) -> asyncio.Task[None]:
+    def insist(self, entry: Entry, caller: Caller) -> asyncio.Task[None]:
         """Return the flight under way, or a new one, even while STS is to be left alone.
 
         What it brings is kept, also when what was held would have lived longer.
         """
         entry.is_insisted = True
-        return entry.flight or self._start(entry, in_background=False)
+        return self._board(entry, caller, KNOWN if entry.has_held else NEW)
 
     def renew_if_due(self, entry: Entry) -> None:
         """Note that somebody asks, and start a renewal behind their back if it is time for one."""
@@ -186,9 +213,10 @@ class CredentialCache:
             entry.is_asked = False
 
     def forget(self, entry: Entry) -> None:
-        """Drop an entry and what it holds."""
+        """Drop an entry and what it holds: whoever still has the entry finds nothing in it."""
         if self._entries.get(entry.session) is entry:
             del self._entries[entry.session]
+            _empty(entry)
 
     async def close(self) -> None:
         """Drop all entries, cancel the timer and the flights."""
@@ -199,21 +227,45 @@ class CredentialCache:
             flight.cancel()
         await asyncio.gather(*self._flights, return_exceptions=True)
 
-    def _start(self, entry: Entry, *, in_background: bool) -> asyncio.Task[None]:
+    def _make_room(self) -> None:
+        """Drop the oldest entries of the networks with the most.
+
+        So whoever asks from many addresses of a network pushes out that network's. What a flight is under
+        way for stays: those who wait for it would begin another.
+        """
+        idle = [entry for entry in self._entries.values() if entry.flight is None]
+        wanted = min(len(idle), max(1, int(self._most_entries * _ROOM_AT_ONCE)))
+        sizes = Counter(entry.network for entry in idle)
+        level, rest = _level_of(sizes.values(), wanted)
+        for entry in idle:
+            size = sizes[entry.network]
+            if size > level or (size == level and rest > 0):
+                rest -= size == level
+                sizes[entry.network] -= 1
+                self.evicted += 1
+                self.forget(entry)
+
+    def _board(self, entry: Entry, caller: Caller, lane: str) -> asyncio.Task[None]:
+        """Let a caller wait for the flight of an entry, which is under way or begins now."""
+        if entry.flight is None:
+            return self._start(entry, caller, lane)
+        if entry.turn is not None:
+            self.queue.join(entry.turn, caller, lane)
+        return entry.flight
+
+    def _start(self, entry: Entry, caller: Caller, lane: str) -> asyncio.Task[None]:
+        turn = entry.turn = self.queue.enter(caller, lane)
         flight = asyncio.get_running_loop().create_task(
-            self._fly(entry, in_background=in_background), name=f"AssumeRole {entry.session.role_arn}"
+            self._fly(entry, turn), name=f"AssumeRole {entry.session.role_arn}"
         )
         entry.flight = flight
         self._flights.add(flight)
         flight.add_done_callback(self._flights.discard)
         return flight
 
-    async def _fly(self, entry: Entry, *, in_background: bool) -> None:
+    async def _fly(self, entry: Entry, turn: Turn) -> None:
         try:
-            if in_background:
-                async with self._renewals:
-                    credentials = await entry.source.assume(entry.session)
-            else:
+            async with self.queue.place(turn):
                 credentials = await entry.source.assume(entry.session)
         except (Refusal, Trouble) as error:
             self._note_failure(entry, error)
@@ -224,7 +276,7 @@ class CredentialCache:
         else:
             self._keep(entry, credentials)
         finally:
-            entry.flight = None
+            entry.flight = entry.turn = None
             entry.is_insisted = False
         if self._entries.get(entry.session) is entry:  # not forgotten meanwhile
             self._set_timer(entry)
@@ -264,7 +316,7 @@ class CredentialCache:
 
     def _renew(self, entry: Entry) -> None:
         if self._clock.monotonic() >= self._quiet_until(entry, in_background=True):
-            self._start(entry, in_background=True)
+            self._start(entry, entry.caller, RENEWAL)
 
     def _set_timer(self, entry: Entry) -> None:
         """Look at an entry again when it is to be renewed, tried again or dropped."""
@@ -326,3 +378,22 @@ def _without_frames(error: Refusal | Trouble) -> Refusal | Trouble:
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
     return error
+
+
+def _empty(entry: Entry) -> None:
+    entry.credentials = None
+
+
+def _level_of(sizes: Iterable[int], wanted: int) -> tuple[int, int]:
+    """Return the size to which all that are larger shrink so that no more than `wanted` go.
+
+    And how many of that size have to give up one more.
+    """
+    count_by_size = Counter(sizes)
+
+    def gain(level: int) -> int:
+        return sum((size - level) * count for size, count in count_by_size.items() if size > level)
+
+    levels = range(max(count_by_size, default=0) + 1)
+    level = bisect_right(levels, -wanted - 1, key=lambda level: -gain(level))
+    return level, wanted - gain(level)

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 MOST_WORKSHOPS = 64
 """How many are kept when no instance uses them: each has a client of STS and its credentials."""
 
-LONGEST_LINE = 4096
-"""Calls that wait for a thread, per workshop."""
+LONGEST_LINE = 256
+"""Calls beside AssumeRole that wait for a thread, per workshop."""
 
 _log = logging.getLogger(__name__)
 _DIGEST_KEY = secrets.token_bytes(32)

@@ -114,11 +114,11 @@ class Federation:
         One AssumeRole for all who ask meanwhile. With `fresh` STS is asked anew whatever is held. Raises
         Refusal (AccessDenied) or Trouble, after 30 s at the latest.
         """
-        entry = self._cache.find(session) or self._cache.entry(session, self._sts)
+        entry = self._cache.find(session) or self._cache.entry(session, self._sts, session.session_name)
         if fresh:
             return await self._renewed(entry)
         if not self._cache.is_comfortable(entry):
-            flight = self._cache.begin_flight(entry)
+            flight = self._cache.begin_flight(entry, session.session_name)
             if flight is not None:
                 await asyncio.wait((flight,), timeout=STS_PATIENCE)
         credentials = self._cache.usable(entry)
@@ -127,7 +127,7 @@ class Federation:
         return credentials
 
     async def _renewed(self, entry: Entry) -> Credentials:
-        await asyncio.wait((self._cache.insist(entry),), timeout=STS_PATIENCE)
+        await asyncio.wait((self._cache.insist(entry, entry.caller),), timeout=STS_PATIENCE)
         credentials = self._cache.usable(entry)
         if credentials is None or entry.flight is not None or entry.failure is not None:
             raise _failure_of(entry)

@@ -52,7 +52,7 @@ def register_gauges(
     gauges += [
         _one("credentials_held", "Role sessions in the cache.", lambda: cache.size),
         _one("assume_role_flights", "AssumeRole calls under way or waiting.", lambda: cache.flights),
-        _one("sts_line", "Calls of AWS on a thread or waiting for one.", lambda: workshop.sts_threads.line),
+        *_gauges_of_queues(workshop),
         _one("own_key_refused", "Whether STS refuses our own key, as of the last call.", own_key_refused),
         _one(
             "soonest_expiry_seconds",
@@ -139,6 +139,41 @@ def _gauges_of_connections(connections: OpenConnections) -> list[Gauge]:
             "unsent_bytes",
             "Bytes of answers that callers have not taken yet.",
             lambda: connections.unsent.total,
+        ),
+    ]
+
+
+def _gauges_of_queues(workshop: Workshop) -> list[Gauge]:
+    cache, queue = workshop.cache, workshop.cache.queue
+    return [
+        _one(
+            "sts_line",
+            "Calls of STS on a thread or waiting for one.",
+            lambda: workshop.sts_threads.line + sum(queue.waiting.values()),
+        ),
+        _by(
+            "kind",
+            "sts_waiting",
+            f"AssumeRole calls that wait for their turn, by kind ({', '.join(queue.waiting)}).",
+            lambda: dict(queue.waiting),
+        ),
+        _by(
+            "reason",
+            "sts_dropped",
+            f"AssumeRole calls dropped unasked, by whose queue was full ({', '.join(queue.dropped)}).",
+            lambda: dict(queue.dropped),
+            is_counter=True,
+        ),
+        _one(
+            "sign_in_line",
+            "Calls of the console's sign-in endpoint on a thread or waiting for one.",
+            lambda: workshop.sign_in_threads.line,
+        ),
+        _one(
+            "sessions_evicted",
+            "Role sessions that made room for others.",
+            lambda: cache.evicted,
+            is_counter=True,
         ),
     ]
 

@@ -154,7 +154,7 @@ class Metrics:
         )
         self.sts_seconds = Histogram(
             "imds_proxy_sts_seconds",
-            "How long AssumeRole took, waiting for a thread included.",
+            "How long AssumeRole took, waiting for its turn not included.",
             STS_SECONDS_BOUNDS,
         )
         self.renewals_refused = Tally(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from imds_proxy.errors import AWSError, OverloadError, Refusal
 from imds_proxy.model import OwnKey
+from imds_proxy.session_queue import PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from imds_proxy.model import Credentials, RoleSession
     from imds_proxy.sts_settings import StsSettings
 
-THREADS = 32
-_LONGEST_LINE = 4096
+THREADS = PLACES
+_LONGEST_LINE = 256
+"""Calls beside AssumeRole, such as `explain`, come without a place in the queue."""
+
 _QUIET_SECONDS = 60.0
 _THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})
 

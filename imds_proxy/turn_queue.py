@@ -42,20 +42,22 @@ Caller = IPAddress | str
 
 _IPV4_SHIFT = 32 - 28
 _IPV6_SHIFT = 128 - 64
+_IPV6_MARK = 1 << 64
 
 FULL_NETWORK = "network"
 FULL_QUEUE = "all"
 
 
-def caller_network(caller: Caller) -> tuple[int, int | str]:
+def caller_network(caller: Caller) -> int | str:
     """Return a key for the /28 (IPv6: /64) of an address, what one neighbour plausibly holds.
 
     A person is a network, from wherever they ask: all spellings of a login that providers may fold.
     """
     if isinstance(caller, str):
-        return 0, caller.casefold()
-    shift = _IPV4_SHIFT if caller.version == 4 else _IPV6_SHIFT
-    return caller.version, int(caller) >> shift
+        return caller.casefold()
+    if caller.version == 4:
+        return int(caller) >> _IPV4_SHIFT
+    return int(caller) >> _IPV6_SHIFT | _IPV6_MARK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,7 @@ class Core:
         stale: float = 900.0,
         deadline: float = 2.0,
         is_shared: bool = False,
-        most_sessions: int = MOST_ENTRIES,
+        most_entries: int = MOST_ENTRIES,
     ) -> None:
         self.clock = VirtualClock()
         clock = self.clock.clock()
@@ -96,7 +96,7 @@ class Core:
             clock,
             on_renewal_refused=lambda session, _: self.refused_renewals.append(session),
             spread=lambda: 0.0,
-            most_entries=most_sessions,
+            most_entries=most_entries,
         )
         self.identities = Identities(
             self.dns,

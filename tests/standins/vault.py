@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
+from ipaddress import IPv4Address
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 
     from imds_proxy.cache import Entry
     from imds_proxy.model import Credentials, RoleSession
+    from imds_proxy.turn_queue import Caller
+
+
+def caller_of(session: RoleSession) -> Caller:
+    """Return the caller who has a session: one in a network of its own."""
+    return IPv4Address(zlib.crc32(session.session_name.encode()) & 0xFFFFFFF0)
 
 
 class Vault:
@@ -31,14 +39,16 @@ class Vault:
             most_entries=most_entries,
         )
 
-    def entry(self, session: RoleSession = ROLE_SESSION) -> Entry:
+    def entry(self, session: RoleSession = ROLE_SESSION, caller: Caller | None = None) -> Entry:
         """Return the entry of a role session, asked for now."""
-        return self.cache.entry(session, self.sts)
+        return self.cache.entry(session, self.sts, caller or caller_of(session))
 
-    async def fetch(self, session: RoleSession = ROLE_SESSION) -> Credentials | None:
+    async def fetch(
+        self, session: RoleSession = ROLE_SESSION, caller: Caller | None = None
+    ) -> Credentials | None:
         """Ask STS if that is allowed now, and return what is usable then."""
-        entry = self.entry(session)
-        flight = self.cache.begin_flight(entry)
+        entry = self.entry(session, caller)
+        flight = self.cache.begin_flight(entry, entry.caller)
         if flight is not None:
             await asyncio.wait((flight,))
         return self.cache.usable(entry)

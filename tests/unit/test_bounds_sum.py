@@ -35,7 +35,7 @@ from imds_proxy import (
     metadata_parts,
     model,
     naming,
-    standing,
+    session_queue, standing,
     sts,
 )
 from imds_proxy.audit_records import Line, Record
@@ -108,7 +108,7 @@ COUNTS = {
     "pages with credentials, for containers": documents.MOST_PAGES,
     "pages with the name of a role": imds._MAX_ROLE_PAGES,
     "look-ups that wait": lookup_queue._LONGEST_LINE,
-    "AssumeRole calls that wait": sts._LONGEST_LINE,
+    "AssumeRole calls that wait": session_queue.LONGEST_QUEUE,
     "readings of user-data": user_data.MOST_THREADS,
     "audit records that wait": audit._MOST_WAITING_HAND_OUTS + audit._MOST_WAITING_REFUSALS,
     "refusals that are counted": 2 * audit_denials._MOST_COLLAPSED,
@@ -404,11 +404,14 @@ async def test_calls_of_sts_that_wait() -> None:
             await threads.run(lambda: gate.wait() and session)
             raise AWSError("over", code="over")
 
-    entries = [credentials.entry(role_session(session_name=str(number)), Source()) for number in range(N)]
+    networks = [IPv4Address((10 << 24) + (number << 4)) for number in range(N)]
+    entries = [
+        credentials.entry(role_session(session_name=str(network)), Source(), network) for network in networks
+    ]
 
     async def fly(_: int) -> None:
         for entry in entries:
-            credentials.begin_flight(entry)
+            credentials.begin_flight(entry, entry.caller)
         await asyncio.sleep(0.05)
 
     size = await size_of(fly)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections import Counter
 from dataclasses import fields
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imds_proxy.errors import AWSError, OverloadError, Refusal, Trouble
-from imds_proxy.model import RoleSession
+from imds_proxy.model import RoleSession, canonical_address
 from tests.standins.sts import ROLE_SESSION, role_session
-from tests.standins.vault import Vault
+from tests.standins.vault import Vault, caller_of
 from tests.standins.virtual_time import in_virtual_time
 
 MINUTE = 60.0
@@ -121,6 +124,74 @@ async def test_what_makes_room_is_let_go() -> None:
 
 
 @in_virtual_time
+async def test_the_network_with_the_most_makes_room() -> None:
+    """Its oldest entries go, some at a time; other networks lose nothing, however long ago they asked."""
+    vault = Vault(most_entries=100)
+    sizes = {1: 10, 2: 30, 3: 60}
+    sessions = {
+        (network, number): role_session(session_name=f"{network}-{number}")
+        for network, count in sizes.items()
+        for number in range(count)
+    }
+    for (network, number), session in sessions.items():
+        vault.entry(session, canonical_address(f"2001:db8:0:{network}::{number:x}"))
+    vault.entry(sessions[3, 0], canonical_address("2001:db8:0:3::"))
+    vault.entry(role_session(session_name="newcomer"))
+    gone = [key for key, session in sessions.items() if vault.cache.find(session) is None]
+    assert gone == [(3, number) for number in range(1, 6)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=100, max_size=100))
+def test_who_makes_room(networks: list[int]) -> None:
+    """No network loses an entry while another has more than one more than it."""
+
+    @in_virtual_time
+    async def fill() -> None:
+        vault = Vault(most_entries=100)
+        sessions = [role_session(session_name=f"host{number}") for number in range(100)]
+        for number, network in enumerate(networks):
+            vault.entry(sessions[number], canonical_address(f"10.0.{network}.1"))
+        vault.entry(role_session(session_name="newcomer"), canonical_address("10.0.9.1"))
+        left = [n for session, n in zip(sessions, networks, strict=True) if vault.cache.find(session)]
+        before, after = Counter(networks), Counter(left)
+        assert len(left) == 95
+        losers = [network for network in before if after[network] < before[network]]
+        assert max(after.values()) <= min(after[network] for network in losers) + 1
+
+    fill()
+
+
+@in_virtual_time
+async def test_what_is_under_way_does_not_make_room() -> None:
+    """Those who wait for it would begin another; only where all is under way the oldest goes all the same."""
+    vault = Vault(most_entries=2)
+    vault.sts.silence()
+    waiting = asyncio.create_task(vault.fetch(role_session(session_name="a")))
+    await asyncio.sleep(0)
+    vault.entry(role_session(session_name="b"))
+    vault.entry(role_session(session_name="c"))
+    held = [name for name in "abc" if vault.cache.find(role_session(session_name=name))]
+    assert held == ["a", "c"]
+    vault.sts.speak()
+    assert await waiting is not None
+
+
+@in_virtual_time
+async def test_who_still_has_an_entry_that_made_room() -> None:
+    """Finds nothing in it: what is known of a caller keeps no credentials that the cache has dropped."""
+    vault = Vault(most_entries=1)
+    entry = vault.entry()
+    await vault.fetch()
+    assert entry.credentials is not None
+    gone = weakref.ref(entry.credentials)
+    vault.entry(role_session(session_name="host2"))
+    gc.collect()
+    assert vault.cache.usable(entry) is None
+    assert gone() is None
+
+
+@in_virtual_time
 async def test_looking_at_all_is_not_asking() -> None:
     """The gauge of the soonest end leaves the order as it is in which role sessions make room."""
     vault = Vault(most_entries=2)
@@ -152,12 +223,57 @@ async def test_closing() -> None:
     await vault.fetch()
     vault.hand_out()
     vault.sts.silence()
-    vault.cache.begin_flight(vault.entry(role_session(session_name="host2")))
+    vault.cache.begin_flight(vault.entry(role_session(session_name="host2")), caller_of(ROLE_SESSION))
     await asyncio.sleep(1)
     await vault.cache.close()
     assert (vault.cache.size, vault.cache.flights, vault.sts.cancelled) == (0, 0, 1)
     await asyncio.sleep(7200)
     assert len(vault.sts.calls) == 2
+
+
+# --- whose turn it is --------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_network_with_too_many_calls() -> None:
+    """Those beyond 256 fail at once with nothing asked of STS, and are tried again as after any trouble."""
+    vault = Vault(most_entries=1000)
+    vault.sts.silence()
+    sessions = [role_session(session_name=f"host{number}") for number in range(300)]
+    asking = [
+        asyncio.create_task(vault.fetch(session, canonical_address(f"2001:db8::{number:x}")))
+        for number, session in enumerate(sessions)
+    ]
+    await asyncio.sleep(1)
+    failed = [session for session in sessions if vault.entry(session).failure is not None]
+    assert len(failed) == 300 - 256
+    assert all(isinstance(vault.entry(session).failure, OverloadError) for session in failed)
+    assert len(vault.sts.calls) == 8
+    assert not set(failed) & set(vault.sts.calls)
+    vault.sts.speak()
+    await asyncio.gather(*asking)
+    assert await vault.fetch(failed[0]) is not None
+
+
+@in_virtual_time
+async def test_renewals_of_one_network() -> None:
+    """Four at a time, so that another network's renewals need not wait for them."""
+    vault = Vault(most_entries=1000)
+    many = [role_session(session_name=f"host{number}") for number in range(50)]
+    other = role_session(session_name="other")
+    addresses = [canonical_address(f"2001:db8::{number:x}") for number in range(50)]
+    await asyncio.gather(*map(vault.fetch, many, addresses), vault.fetch(other))
+    for session, address in zip(many, addresses, strict=True):
+        vault.entry(session, address)
+    vault.entry(other)
+    vault.sts.silence()
+    calls = len(vault.sts.calls)
+    await asyncio.sleep(31 * MINUTE)
+    assert vault.sts.calls[calls:].count(other) == 1
+    assert len(vault.sts.calls) - calls == 4 + 1
+    vault.sts.speak()
+    await asyncio.sleep(1)
+    assert len(vault.sts.calls) - calls == 50 + 1
 
 
 # --- failures with nothing held ----------------------------------------------------------------------
@@ -205,7 +321,7 @@ async def test_a_refusal_with_nothing_held() -> None:
     vault.sts.failure = DENIED
     await vault.fetch()
     await asyncio.sleep(9.9)
-    assert vault.cache.begin_flight(vault.entry()) is None
+    assert vault.cache.begin_flight(vault.entry(), caller_of(ROLE_SESSION)) is None
     assert vault.entry().failure is DENIED
     vault.sts.failure = None
     assert await vault.fetch(role_session(session_name="host2")) is not None
@@ -232,7 +348,7 @@ async def test_a_source_that_fails_in_an_unknown_way() -> None:
     assert await vault.fetch() is None
     assert isinstance(vault.entry().failure, Trouble)
     assert "secret" not in str(vault.entry().failure)
-    assert vault.cache.begin_flight(vault.entry()) is None
+    assert vault.cache.begin_flight(vault.entry(), caller_of(ROLE_SESSION)) is None
 
 
 # --- failures with credentials held ------------------------------------------------------------------

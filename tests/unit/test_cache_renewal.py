@@ -8,7 +8,7 @@ import pytest
 
 from imds_proxy.errors import AWSError
 from tests.standins.sts import ROLE_SESSION, CountedSts, role_session
-from tests.standins.vault import Vault
+from tests.standins.vault import Vault, caller_of
 from tests.standins.virtual_time import in_virtual_time
 
 MINUTE = 60.0
@@ -115,7 +115,7 @@ async def test_the_settings_changed() -> None:
     vault.entry(other)
     vault.cache.forget_demand()
     newer = CountedSts(vault.clock)
-    vault.cache.entry(other, newer)
+    vault.cache.entry(other, newer, caller_of(other))
     await asyncio.sleep(31 * MINUTE)
     assert vault.sts.calls == [ROLE_SESSION, other]
     assert newer.calls == [other]
@@ -199,7 +199,7 @@ async def test_many_fall_due_together() -> None:
     await asyncio.sleep(31 * MINUTE)
     assert len(vault.sts.calls) == 40 + 8
     newcomer = role_session(session_name="newcomer")
-    vault.cache.begin_flight(vault.entry(newcomer))
+    vault.cache.begin_flight(vault.entry(newcomer), caller_of(newcomer))
     await asyncio.sleep(1)
     assert vault.sts.calls[-1] == newcomer
     vault.sts.speak()

@@ -71,6 +71,7 @@ NO_LIMITS = {
     "STEP",  # how finely sizes are compared
     "IPV4_SHIFT",  # the networks /28 and /64
     "IPV6_SHIFT",
+    "IPV6_MARK",
     "FILE_MODE",  # of the audit file
     "NEVER",  # a time before all others, or after all
     "MOST_DECODINGS",  # of an odd URL, until it is refused

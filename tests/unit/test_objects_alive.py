@@ -110,7 +110,7 @@ SESSIONS = 10
 @contextmanager
 def small_core(folder: Path, **changes: Any) -> Iterator[Core]:
     """Make a core with room for ten role sessions, each caller with one of its own."""
-    with running_core(folder, provider=ScriptedProvider(), most_sessions=SESSIONS, **changes) as core:
+    with running_core(folder, provider=ScriptedProvider(), most_entries=SESSIONS, **changes) as core:
         yield core
 
 

@@ -279,7 +279,7 @@ async def test_a_full_line() -> None:
     """When thousands wait already the next call is refused at once; when they are gone it is taken."""
     threads = StsThreads(threads=1)
     go = threading.Event()
-    calls = [asyncio.create_task(threads.run(lambda: go.wait(10))) for _ in range(4096)]
+    calls = [asyncio.create_task(threads.run(lambda: go.wait(10))) for _ in range(256)]
     await asyncio.sleep(0)
     with pytest.raises(OverloadError, match="too many calls of STS"):
         await threads.run(lambda: None)

@@ -94,7 +94,7 @@ def names_of_person(user: str) -> tuple[str, str]:
 
 
 def reads_like_a_machine(user: str) -> bool:
-    """Tell whether a login reads like a host name with a dot, an address or network, or what machines share."""
+    """Tell whether a login reads like a dotted host name, an address, a network, or what machines share."""
     text = user.strip().lower()
     if text.startswith(_SHARED):
         return True

@@ -35,7 +35,8 @@ from imds_proxy import (
     metadata_parts,
     model,
     naming,
-    session_queue, standing,
+    session_queue,
+    standing,
     sts,
 )
 from imds_proxy.audit_records import Line, Record
@@ -123,9 +124,9 @@ COUNTS = {
     "values of the tree that are remembered": maxsize_of(RememberedValues(NO_LEVELS)._values_of),
     "ARNs of roles that are remembered": maxsize_of(naming.role_arn),
     "login names whose failures are remembered": login_throttle._MOST_REMEMBERED,
-    "right passwords that are remembered": basic.MOST_SUCCESSES,
     "login names over all addresses": login_throttle._MOST_REMEMBERED,
     "login names that have succeeded": login_throttle._MOST_REMEMBERED,
+    "right passwords that are remembered": basic.MOST_SUCCESSES,
 }
 
 ROWS = {
@@ -609,8 +610,8 @@ async def test_right_passwords() -> None:
 
     async def try_to(count: int) -> None:
         for number in range(count):
-            async with other_throttle.place(peer, f"{number:0256d}"):
-                pass
+            with await other_throttle.begin(peer, f"{number:0256d}", None) as one_try:
+                one_try.succeed()
 
     await sign_on.log_in(basic.Login("first", "p"), peer)
     size = await size_of(log_in) - await size_of(try_to)

@@ -238,13 +238,13 @@ async def test_a_full_disk(tmp_path: Path) -> None:
         core.dns.add_host("10.0.0.6", "tuvfoo43.valid.example")
         assert await core.round() == (ROLE, FIRST_KEY)
         assert await core.role_list("10.0.0.6") == ROLE
-        core.is_log_moving = False
+        core.clock.stand_still_while(lambda: not core.audit.is_behind)
         core.audit.reopen("/dev/full")
         assert await core.role(address="10.0.0.6") == 503
         assert await core.role_list("10.0.0.6") == 503
         assert await core.round() == (ROLE, FIRST_KEY)
         assert len(core.complaints) == 1
-        core.is_log_moving = True
+        core.clock.stand_still_while(lambda: core.audit.waiting > 0)
         core.audit.reopen(str(core.audit_file))
         await asyncio.sleep(1)
         assert await core.round("10.0.0.6") == (ROLE, "ASIA00000002")

@@ -47,7 +47,7 @@ def test_all_counters_are_scraped() -> None:
     text = render(metrics.snapshot()).decode()
     for tally in metrics.tallies():
         assert f"# HELP {tally.name}_total {tally.documentation}" in text
-    assert len(metrics.tallies()) == len({tally.name for tally in metrics.tallies()}) == 15
+    assert len(metrics.tallies()) == len({tally.name for tally in metrics.tallies()}) == 17
 
 
 def test_what_can_happen_is_there_from_the_start() -> None:

@@ -108,12 +108,12 @@ def test_ordinary_logins_are_session_names(login: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "login", ["tuvfoo42.valid.example", "j.doe", "10.0.0.5", "FD00::5", "imds-proxy-gw1"]
+    "login", ["tuvfoo42.valid.example", "j.doe", "10.0.0.5", "FD00::5", "fd00::/64", "imds-proxy-gw1"]
 )
 def test_a_login_that_reads_like_a_machines_name(login: str) -> None:
     """Keeps its text in front of the mark."""
     name = PER_CALLER.session_of_person(grant(), ACCOUNT, login, None).session_name
-    assert re.fullmatch(re.escape(login.replace(":", "-")) + "=[0-9a-f]{16}", name)
+    assert re.fullmatch(re.sub("[:/]", "-", login) + "=[0-9a-f]{16}", name)
 
 
 def test_a_machine_without_a_domain() -> None:

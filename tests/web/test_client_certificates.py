@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.standins.wire import Header, WireConnection
 
 LOOPS = ["asyncio", "uvloop"]
-SECRET: Header = ("X-Imds-Proxy-Secret", "the-proxy's-own-secret")
+SECRET: Header = ("X-Imds-Proxy-Secret", "the-proxy's-own-secret-of-32-chars")
 ROLE = f"{BASE}/account/main/reader"
 ACCOUNTS = f"{BASE}/account"
 REFUSED = (ssl.SSLError, ConnectionError, EOFError)

@@ -268,7 +268,7 @@ class Doors:
         self._socket = folder / "people.sock"
         secret = folder / "secret"
         secret.touch(mode=0o600)
-        secret.write_text("the-proxy's-own-secret\n")
+        secret.write_text("the-proxy's-own-secret-of-32-chars\n")
         machines = {"address": "127.0.0.1:0", "imds_v1": True, "provider": "machines"}
         tls = {"certificate": str(server.certificate), "key": str(server.key)}
         trusted = ["127.0.0.1", str(os.getuid())]
@@ -294,7 +294,7 @@ class Doors:
     def callers(self, daemon: Daemon) -> list[tuple[WireCaller, str]]:
         """Return a caller of each of the four with a path that it may ask for."""
         ports = [int(address.rpartition(":")[2]) for address in daemon.addresses[1:4]]
-        headers = (("X-Imds-Proxy-Secret", "the-proxy's-own-secret"), ("X-Remote-User", "alice"))
+        headers = (("X-Imds-Proxy-Secret", "the-proxy's-own-secret-of-32-chars"), ("X-Remote-User", "alice"))
         tls = ssl.create_default_context(cafile=str(self._authority.certificate))
         return [
             (WireCaller(("127.0.0.1", ports[0])), REGION),

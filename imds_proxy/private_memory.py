@@ -16,7 +16,8 @@ def keep_memory_private() -> None:
 
     Programs that it starts get the limit alone. Raises OSError when the kernel refuses.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     if sys.platform != "linux":
         return
     # The limit says nothing to a program that the kernel pipes core dumps to, such as systemd-coredump.

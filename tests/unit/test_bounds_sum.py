@@ -175,9 +175,10 @@ def fits(name: str, measured: float) -> bool:
 async def size_of(make: Callable[[int], Awaitable[object]]) -> float:
     """Return how many bytes each of the objects takes that `make` makes, given how many."""
     gc.collect()
-    # Coverage's own tracing makes frames larger.
-    tracing = sys.gettrace()
+    # Coverage's own tracing makes frames larger, and keeps a tracer for each thread that there was.
+    tracing, tracing_of_threads = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
+    threading.settrace(None)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -187,6 +188,7 @@ async def size_of(make: Callable[[int], Awaitable[object]]) -> float:
     finally:
         tracemalloc.stop()
         sys.settrace(tracing)
+        threading.settrace(tracing_of_threads)
     del kept
     return (after - before) / N
 

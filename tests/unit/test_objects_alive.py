@@ -510,14 +510,14 @@ def test_roles_that_are_warned_about() -> None:
 @in_virtual_time
 async def test_login_names() -> None:
     """Failures are remembered of so many names at their addresses, of so many addresses, of so many names."""
-    throttle = LoginThrottle(VirtualClock().clock())
-    most, addresses = login_throttle._MOST_REMEMBERED, login_throttle._MOST_ADDRESSES
+    most, addresses = 1024, login_throttle._MOST_ADDRESSES
+    throttle = LoginThrottle(VirtualClock().clock(), most_users=most)
     refused = 0
 
     async def guess(number: int, lockout: Bound | None) -> None:
         nonlocal refused
         try:
-            one_try = await throttle.begin(Peer(IPv4Address(number // 4)), f"user{number}", lockout)
+            one_try = await throttle.begin(Peer(IPv4Address(number)), f"user{number}", lockout)
         except LoginThrottled:
             refused += 1
             return
@@ -527,10 +527,10 @@ async def test_login_names() -> None:
     kinds = (_Tries, _Address, _Budget, Try, asyncio.Task)
     with counting(*kinds) as alive:
         for lockout in (None, DEFAULT_LOCKOUT):
-            for start in range(0, 2 * most, 1024):
-                await asyncio.gather(*(guess(number, lockout) for number in range(start, start + 1024)))
+            for start in range(0, 2 * addresses, most):
+                await asyncio.gather(*(guess(number, lockout) for number in range(start, start + most)))
         await asyncio.sleep(0)
-        assert refused == most
+        assert refused == 2 * addresses - most
         assert alive(_Tries) == most
         assert alive(_Address) == addresses
         assert alive(_Budget) == most + 2 * addresses
@@ -550,7 +550,7 @@ async def test_passwords_that_are_right() -> None:
         lambda user, _: Name(user), patience=10, threads=threads, throttle=LoginThrottle(clock), clock=clock
     )
     with counting(Name) as alive:
-        for number in range(TIMES * MOST_SUCCESSES):
+        for number in range(2 * MOST_SUCCESSES):
             await sign_on.log_in(Login(f"user{number}", "p"), Peer(IPv4Address(number)))
         assert 0 < alive(Name) <= MOST_SUCCESSES + 1
 

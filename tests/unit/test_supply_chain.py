@@ -170,6 +170,7 @@ def build(tmp_path: Path) -> Build:
     return made
 
 
+@pytest.mark.patient
 def test_what_is_locked_is_installed(build: Build) -> None:
     """With the bytes that the locks name there is a venv, and the list of what is in it."""
     done = build.run()
@@ -191,6 +192,7 @@ def test_other_bytes_are_not_installed(name: str, build: Build) -> None:
     assert not list(build.folder.rglob(f"{name}.py"))
 
 
+@pytest.mark.patient
 def test_what_is_not_locked_is_not_installed(build: Build) -> None:
     """A dependency that no lock has ends the build, though the index has it."""
     _make_wheel(build.folder / "index", "other")

@@ -44,7 +44,7 @@ def main() -> None:
     A first config:  imds-proxy check --config my.yaml && imds-proxy serve --config my.yaml
     Why (not)?       imds-proxy explain 10.0.0.5
     What is wrong?   imds-proxy doctor
-    For containers:  imds-proxy token web.pods.example
+    For containers:  imds-proxy token web.pods.example --from 10.88.0.0/16
     For the host:    imds-proxy render systemd
     For people:      imds-proxy accounts
     """

@@ -137,7 +137,7 @@ class NameServer:
     def is_asked_over_tcp(self, address: str) -> bool:
         """Tell whether anyone has asked for the address's PTR over TCP (a T among BIND's query flags)."""
         owner = re.escape(ip_address(address).reverse_pointer)
-        return re.search(rf"query: {owner} IN PTR \S*T", self._process.stderr) is not None
+        return re.search(rf"query: {owner} IN PTR \S*T", self._process.stderr, re.IGNORECASE) is not None
 
     def resolve(self, name: str) -> list[str]:
         """Return the IPv4 addresses that the name leads to."""

@@ -162,7 +162,7 @@ def _try(store: Path, folder: Path, aws: Aws) -> dict[str, object]:
         before = len(aws.calls())
         seen["unknown"] = ask("169.254.169.4")
         seen["on_the_host"] = _run_on_the_host(_ASK)
-        token = inside("imds-proxy", "token", "web.pods.example").stdout.strip()
+        token = inside("imds-proxy", "token", "web.pods.example", "--from", "169.254.169.0/24").stdout.strip()
         url = "http://169.254.169.254:8081/v1/credentials"
         for key, shown in (("workload", token), ("wrong_token", token[:-4] + "AAAA")):
             if key == "workload":
